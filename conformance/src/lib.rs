@@ -1,0 +1,1 @@
+//! Real clients, real faults and bad input against the real binary.

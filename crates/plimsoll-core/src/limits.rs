@@ -1,0 +1,139 @@
+//! Every bound of the server, each with its reason.
+//!
+//! A queue, map, parser or retry that has no entry here has no bound, which is a fault. What an
+//! operator may change is a configuration key whose default stands here; the rest is fixed.
+
+// --- HTTP request heads on the public port -------------------------------------------------
+
+/// Bytes of one request head. Browsers send 0.5–2 KiB, cookies may take it to 6 KiB.
+pub const HEAD_BYTES_MAX: usize = 8 * 1024;
+/// Header lines of one request.
+pub const HEAD_COUNT_MAX: usize = 64;
+/// From accept to a complete request head, and to a complete `connect`, in milliseconds.
+pub const HANDSHAKE_MS: u64 = 10_000;
+/// Body of an HTTP API request, in bytes. A batch of 1,000 publications of 2 KB fits.
+pub const API_BODY_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// Commands in one API batch, and channels in one broadcast.
+pub const API_BATCH_MAX: usize = 1_000;
+/// API requests being answered at one time; one more is answered 503.
+pub const API_IN_FLIGHT_MAX: usize = 1_024;
+/// Sockets on their way from the workers to the control runtime; one more is closed.
+pub const HANDOFF_QUEUE_MAX: usize = 256;
+/// Connections held by the control runtime (API, demo page, admin); one more is closed.
+pub const HTTP_CONNECTIONS_MAX: usize = 4_096;
+
+// --- WebSocket ------------------------------------------------------------------------------
+
+/// Bytes of one message (and so of one frame) from a client. Centrifugo's default.
+pub const MESSAGE_BYTES_MAX: usize = 64 * 1024;
+/// Frames that make up one message. Tiny fragments cost far more than their bytes.
+pub const FRAGMENTS_MAX: usize = 1_024;
+/// The shared read buffer of a worker, in bytes; one read never takes more.
+pub const READ_BUFFER_BYTES: usize = 64 * 1024;
+/// Bytes of a close reason: a control frame carries 125, two of them are the code.
+pub const CLOSE_REASON_BYTES_MAX: usize = 123;
+
+// --- Commands -------------------------------------------------------------------------------
+
+/// Commands in one WebSocket message. SDKs send `connect` and all subscribes in one frame.
+pub const COMMANDS_PER_MESSAGE_MAX: usize = 1_024;
+/// Nesting of a JSON payload. Deeper values break naive recursive parsers of subscribers.
+pub const JSON_DEPTH_MAX: usize = 64;
+/// Bytes of a token. 4 KiB holds an RS512 signature and a hundred channels.
+pub const TOKEN_BYTES_MAX: usize = 16 * 1024;
+/// Bytes of `connect.name`; longer is cut (Centrifugo's rule).
+pub const CLIENT_NAME_BYTES_MAX: usize = 16;
+/// Bytes of `connect.version`; longer is cut.
+pub const CLIENT_VERSION_BYTES_MAX: usize = 64;
+/// Bytes of a user id, from a token or the API.
+pub const USER_ID_BYTES_MAX: usize = 255;
+/// Bytes of connection or channel info in presence, join, leave and publications.
+pub const INFO_BYTES_MAX: usize = 4 * 1024;
+/// Server-side subscriptions from one token or one connect request.
+pub const SERVER_SUBS_MAX: usize = 128;
+/// Requests of one connection waiting for a channel's home worker; reading stops above it.
+pub const REQUESTS_IN_FLIGHT_MAX: u16 = 256;
+/// Errors of one connection (permission, rate) before it is disconnected.
+pub const ERRORS_PER_CONNECTION_MAX: u16 = 1_000;
+
+// --- Channels -------------------------------------------------------------------------------
+
+/// Bytes of a channel name (default of `channel.max_length`; also the highest value allowed).
+pub const CHANNEL_NAME_BYTES_MAX: usize = 255;
+/// Subscriptions of one connection (default of `client.channel_limit`).
+pub const CHANNELS_PER_CLIENT_MAX: usize = 128;
+/// Namespaces in the configuration.
+pub const NAMESPACES_MAX: usize = 1_000;
+/// Publications a client or the API gets in one history reply (default).
+pub const HISTORY_PAGE_MAX: usize = 300;
+/// Publications returned by one recovery (default).
+pub const RECOVERY_PAGE_MAX: usize = 300;
+/// Publications kept in one channel, whatever the configuration says.
+pub const HISTORY_SIZE_MAX: usize = 100_000;
+/// Channels with state on one home worker (subscribers, presence or history).
+pub const CHANNELS_PER_WORKER_MAX: usize = 2_000_000;
+/// Default of `history_meta_ttl` (720 h): how long a channel keeps its epoch, in milliseconds.
+pub const HISTORY_META_TTL_MS: u64 = 720 * 3_600 * 1_000;
+/// Entries in one presence reply; above it the reply is error 106 and stats remain.
+pub const PRESENCE_ENTRIES_MAX: usize = 20_000;
+/// Channels listed by one API `channels` call.
+pub const CHANNELS_LISTED_MAX: usize = 100_000;
+
+// --- Idempotency ----------------------------------------------------------------------------
+
+/// How long an idempotency key is remembered, in milliseconds (Centrifugo's 5 minutes).
+pub const IDEMPOTENCY_MS: u64 = 300_000;
+/// Bytes of an idempotency key.
+pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 128;
+/// Keys remembered on one home worker; the oldest go first.
+pub const IDEMPOTENCY_KEYS_MAX: usize = 100_000;
+
+// --- Outgoing -------------------------------------------------------------------------------
+
+/// Bytes queued for one connection (default of `client.queue_max_size`): above it 3008.
+pub const QUEUE_BYTES_MAX: usize = 1024 * 1024;
+/// Without any byte taken by a blocked socket for so long, in milliseconds: 3009.
+pub const WRITE_STALL_MS: u64 = 5_000;
+/// `TCP_NOTSENT_LOWAT`: unsent bytes the kernel takes for one socket before it is "full".
+pub const NOTSENT_LOWAT_BYTES: u32 = 16 * 1024;
+/// How long a closing connection may take to read its close frame, in milliseconds.
+pub const CLOSE_LINGER_MS: u64 = 1_000;
+/// A connect that was answered by an error is closed after so long, in milliseconds.
+pub const FAILED_CONNECT_LINGER_MS: u64 = 5_000;
+
+// --- Worker turns and mailboxes -------------------------------------------------------------
+
+/// Workers of one node.
+pub const WORKERS_MAX: usize = 256;
+/// Connections of one worker: slab ids are `u32`, descriptors end long before.
+pub const CONNECTIONS_PER_WORKER_MAX: usize = 1_000_000;
+/// Socket events taken per turn.
+pub const EVENTS_PER_TURN: usize = 1_024;
+/// Connections accepted per turn and worker; the others wait in the backlog.
+pub const ACCEPTS_PER_TURN: usize = 256;
+/// Publications handled per turn before the turn's writes; never a few (they gather).
+pub const PUBLICATIONS_PER_TURN: usize = 1_024;
+/// Bytes gathered for one channel before its buffer is written within a turn.
+pub const CHANNEL_BUFFER_BYTES_MAX: usize = 128 * 1024;
+/// Bytes gathered over all channels and replies before the turn is cut.
+pub const TURN_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Letters between two workers, or from control to a worker, not yet taken.
+pub const MAILBOX_LETTERS_MAX: usize = 65_536;
+/// Letters waiting at the sender for a full mailbox; above it publications are refused (111).
+pub const MAIL_BACKLOG_MAX: usize = 65_536;
+/// Buffers kept for reuse by a worker, so that a burst's memory is given back.
+pub const SPARE_BUFFERS_MAX: usize = 64;
+/// A spare buffer that grew above this is given back.
+pub const SPARE_BUFFER_BYTES_MAX: usize = 256 * 1024;
+
+// --- Logs and metrics -----------------------------------------------------------------------
+
+/// Log lines about connection problems per second and worker; the others are counted.
+pub const PROBLEM_LINES_PER_SECOND: u32 = 10;
+
+const _: () = assert!(HEAD_BYTES_MAX <= READ_BUFFER_BYTES);
+const _: () = assert!(TOKEN_BYTES_MAX <= MESSAGE_BYTES_MAX);
+const _: () = assert!(RECOVERY_PAGE_MAX <= HISTORY_SIZE_MAX);
+const _: () = assert!(CHANNEL_BUFFER_BYTES_MAX <= TURN_BYTES_MAX);
+const _: () = assert!(PUBLICATIONS_PER_TURN <= MAILBOX_LETTERS_MAX);
+const _: () = assert!(CLOSE_LINGER_MS < FAILED_CONNECT_LINGER_MS);

@@ -1,0 +1,1 @@
+//! The Centrifugo client protocol: bytes to commands, replies to bytes.

@@ -1,0 +1,1 @@
+//! The node: workers, control runtime, configuration, authentication, API, admin.

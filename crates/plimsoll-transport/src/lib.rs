@@ -1,0 +1,1 @@
+//! WebSocket and HTTP framing without I/O.

@@ -1,0 +1,3 @@
+//! Plimsoll: a real-time messaging server that knows its load line.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! The commands of the project: test, tidy, bench, docgen.
+
+fn main() {}
