@@ -1,0 +1,505 @@
+//! The home of channels: history, presence and who is interested, on the one worker that owns a
+//! channel. Everything that must have one order for everybody passes here.
+
+use crate::channel::Channels;
+use crate::codes::ClientError;
+use crate::history::{Page, Recovery, Retention, Stream};
+use crate::limits;
+use crate::map::{self, Map};
+use crate::model::{ClientId, ClientInfo, Epoch, Publication, Since, StreamPosition};
+use crate::policy::{ChannelOptions, RecoveryMode};
+use smallvec::SmallVec;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashSet, VecDeque};
+use std::sync::Arc;
+
+/// What a worker (or the API) asks of a channel's home.
+#[derive(Clone, Debug)]
+pub enum Request {
+    /// Register interest of the asking worker and tell the position, in one step.
+    Subscribe(SubscribeRequest),
+    /// One subscription of the asking worker less.
+    Unsubscribe {
+        /// The member that left, when it was announced or present.
+        member: Option<ClientId>,
+        /// Tell the others.
+        announce: bool,
+    },
+    /// Append and fan out.
+    Publish(PublishRequest),
+    /// Who is there.
+    Presence,
+    /// How many are there.
+    PresenceStats,
+    /// A page of publications.
+    History {
+        /// Exclusive start.
+        since: Option<Since>,
+        /// Publications at most.
+        limit: usize,
+        /// Newest first.
+        reverse: bool,
+    },
+    /// Drop all publications.
+    HistoryRemove,
+}
+
+/// A subscription that passed all checks of permission.
+#[derive(Clone, Debug, Default)]
+pub struct SubscribeRequest {
+    /// The subscription follows offsets.
+    pub positioned: bool,
+    /// Where the client stands, when it wants to recover.
+    pub recover: Option<Since>,
+    /// Refuse (112) rather than subscribe unrecovered.
+    pub must_recover: bool,
+    /// Keep as a member (presence, join and leave).
+    pub member: Option<ClientInfo>,
+    /// Tell the others.
+    pub announce: bool,
+}
+
+/// A publication to append.
+#[derive(Clone, Debug, Default)]
+pub struct PublishRequest {
+    /// Raw JSON, checked and compacted.
+    pub data: Box<str>,
+    /// The publishing client.
+    pub info: Option<ClientInfo>,
+    /// Raw JSON object of strings.
+    pub tags: Option<Box<str>>,
+    /// The same key within five minutes is the same publication.
+    pub idempotency_key: Option<Box<str>>,
+    /// Fan out only.
+    pub skip_history: bool,
+    /// Suppress unless above the last version of the same epoch.
+    pub version: Option<(u64, Box<str>)>,
+}
+
+/// The home's answer.
+#[derive(Clone, Debug)]
+pub enum Answer {
+    /// To `Subscribe`.
+    Subscribed(Subscribed),
+    /// To `Publish`: where it stands now, if the channel keeps history.
+    Published(Option<StreamPosition>),
+    /// To `Presence`.
+    Presence(Vec<ClientInfo>),
+    /// To `PresenceStats`.
+    Stats {
+        /// Connections.
+        clients: usize,
+        /// Distinct user ids.
+        users: usize,
+    },
+    /// To `History`.
+    History(Page),
+    /// To `Unsubscribe` and `HistoryRemove`.
+    Done,
+    /// Refused.
+    Error(ClientError),
+}
+
+/// State of a channel at the moment of subscribing.
+#[derive(Clone, Debug)]
+pub struct Subscribed {
+    /// Top of the stream, for positioned subscriptions.
+    pub position: Option<StreamPosition>,
+    /// What recovery found, when it was tried.
+    pub recovery: Option<Recovery>,
+    /// The offset the client recovers from.
+    pub since_offset: u64,
+    /// The member as asked for, so that a subscription nobody waits for can be undone.
+    pub member: Option<ClientId>,
+    /// Whether its coming was announced.
+    pub announce: bool,
+}
+
+/// What goes to every interested worker.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// Something was published.
+    Publication(Arc<Publication>),
+    /// Somebody came.
+    Join(Arc<ClientInfo>),
+    /// Somebody went.
+    Leave(Arc<ClientInfo>),
+}
+
+/// Answer and event of one request. The answer goes first.
+pub struct Outcome {
+    /// For who asked.
+    pub answer: Answer,
+    /// For all interested workers.
+    pub event: Option<Event>,
+}
+
+#[derive(Default)]
+struct Channel {
+    stream: Option<Stream>,
+    members: Option<Box<Map<ClientId, ClientInfo>>>,
+    /// Subscriptions by worker index.
+    interest: SmallVec<[u32; 4]>,
+    version: Option<Box<(u64, Box<str>)>>,
+    /// When the sweep looks at this channel; `u64::MAX` = not planned.
+    sweep_ms: u64,
+}
+
+/// All channels of one home worker.
+pub struct Home {
+    channels: Map<Arc<str>, Channel>,
+    rules: Arc<Channels>,
+    recovery_limit: usize,
+    seed: u64,
+    epochs: u64,
+    sweeps: BinaryHeap<Reverse<(u64, Arc<str>)>>,
+    keys: Map<(Arc<str>, Box<str>), Option<StreamPosition>>,
+    key_order: VecDeque<(u64, Arc<str>, Box<str>)>,
+}
+
+/// The sweep looks at a channel at most so often; reads see exact expiry anyway.
+const SWEEP_MS: u64 = 1_000;
+
+impl Home {
+    /// Without channels. `seed` feeds epochs and hashing: random in a server.
+    pub fn new(rules: Arc<Channels>, recovery_limit: usize, seed: u64) -> Self {
+        Self {
+            channels: map::with_seed(seed),
+            rules,
+            recovery_limit,
+            seed,
+            epochs: 0,
+            sweeps: BinaryHeap::new(),
+            keys: map::with_seed(seed ^ 1),
+            key_order: VecDeque::new(),
+        }
+    }
+
+    /// Channels with any state.
+    pub fn len(&self) -> usize {
+        self.channels.len()
+    }
+
+    /// No channel has state.
+    pub fn is_empty(&self) -> bool {
+        self.channels.is_empty()
+    }
+
+    /// Channels that have subscribers, with how many.
+    pub fn subscribed(&self) -> impl Iterator<Item = (&Arc<str>, usize)> {
+        self.channels.iter().filter_map(|(name, c)| {
+            let n: usize = c.interest.iter().map(|n| *n as usize).sum();
+            (n > 0).then_some((name, n))
+        })
+    }
+
+    /// Workers with subscribers of a channel.
+    pub fn interested(&self, channel: &str) -> SmallVec<[u16; 8]> {
+        let Some(c) = self.channels.get(channel) else { return SmallVec::new() };
+        c.interest.iter().zip(0u16..).filter(|(n, _)| **n > 0).map(|(_, w)| w).collect()
+    }
+
+    /// Does one thing to one channel. `from` is the asking worker (`None`: the API).
+    pub fn handle(
+        &mut self,
+        from: Option<u16>,
+        name: &Arc<str>,
+        request: Request,
+        now_ms: u64,
+    ) -> Outcome {
+        let rules = Arc::clone(&self.rules);
+        let resolved = match rules.resolve(name) {
+            Ok(resolved) => resolved,
+            Err(e) => return Outcome { answer: Answer::Error(e), event: None },
+        };
+        let options = resolved.options;
+        let mut event = None;
+        let answer = match request {
+            Request::Subscribe(r) => self.subscribe(from, name, options, r, now_ms, &mut event),
+            Request::Unsubscribe { member, announce } => {
+                self.unsubscribe(from, name, member, announce, now_ms, &mut event)
+            }
+            Request::Publish(r) => self.publish(name, options, r, now_ms, &mut event),
+            Request::Presence => self.presence(name),
+            Request::PresenceStats => self.stats(name),
+            Request::History { since, limit, reverse } => {
+                self.history(name, options, since.as_ref(), limit, reverse, now_ms)
+            }
+            Request::HistoryRemove => {
+                if let Some(s) = self.channels.get_mut(name).and_then(|c| c.stream.as_mut()) {
+                    s.clear();
+                }
+                Answer::Done
+            }
+        };
+        Outcome { answer, event }
+    }
+
+    /// Forgets what has expired. Call it about once a second.
+    pub fn sweep(&mut self, now_ms: u64) {
+        while let Some(Reverse((at, _))) = self.sweeps.peek()
+            && *at <= now_ms
+        {
+            let Some(Reverse((_, name))) = self.sweeps.pop() else { return };
+            if let Some(c) = self.channels.get_mut(&name) {
+                c.sweep_ms = u64::MAX;
+            }
+            self.settle(&name, now_ms);
+        }
+        while let Some((until, _, _)) = self.key_order.front()
+            && (*until <= now_ms || self.key_order.len() > limits::IDEMPOTENCY_KEYS_MAX)
+        {
+            if let Some((_, channel, key)) = self.key_order.pop_front() {
+                self.keys.remove(&(channel, key));
+            }
+        }
+    }
+
+    fn subscribe(
+        &mut self,
+        from: Option<u16>,
+        name: &Arc<str>,
+        options: &ChannelOptions,
+        request: SubscribeRequest,
+        now_ms: u64,
+        event: &mut Option<Event>,
+    ) -> Answer {
+        if !self.has_room(name) {
+            return Answer::Error(ClientError::LIMIT_EXCEEDED);
+        }
+        let limit = self.recovery_limit;
+        let positioned = request.positioned && options.has_history();
+        let stream = positioned.then(|| self.stream(name, options, now_ms));
+        let position = stream.as_ref().map(|s| s.position());
+        let recovery =
+            stream.zip(request.recover.as_ref()).map(|(s, since)| match options.recovery_mode {
+                RecoveryMode::Stream => s.recover(since, limit),
+                RecoveryMode::Cache => s.recover_cache(since),
+            });
+        if request.must_recover && recovery.as_ref().is_some_and(|r| !r.recovered) {
+            return Answer::Error(ClientError::UNRECOVERABLE_POSITION);
+        }
+        let seed = self.seed;
+        let channel = self.channels.entry(Arc::clone(name)).or_insert_with(Channel::new);
+        if let Some(worker) = from.map(usize::from) {
+            if channel.interest.len() <= worker {
+                channel.interest.resize(worker + 1, 0);
+            }
+            channel.interest[worker] += 1;
+        }
+        let member = request.member.as_ref().map(|info| info.client);
+        if let Some(info) = request.member {
+            if request.announce {
+                *event = Some(Event::Join(Arc::new(info.clone())));
+            }
+            let members = channel.members.get_or_insert_with(|| Box::new(map::with_seed(seed ^ 2)));
+            members.insert(info.client, info);
+        }
+        self.plan_sweep(name, options, now_ms);
+        let since_offset = request.recover.map_or(0, |s| s.offset);
+        let announce = request.announce;
+        Answer::Subscribed(Subscribed { position, recovery, since_offset, member, announce })
+    }
+
+    fn unsubscribe(
+        &mut self,
+        from: Option<u16>,
+        name: &Arc<str>,
+        member: Option<ClientId>,
+        announce: bool,
+        now_ms: u64,
+        event: &mut Option<Event>,
+    ) -> Answer {
+        let Some(channel) = self.channels.get_mut(name) else { return Answer::Done };
+        if let Some(count) = from.and_then(|w| channel.interest.get_mut(usize::from(w))) {
+            *count = count.saturating_sub(1);
+        }
+        if let (Some(client), Some(members)) = (member, channel.members.as_mut()) {
+            let left = members.remove(&client);
+            if members.is_empty() {
+                channel.members = None;
+            }
+            *event = left.filter(|_| announce).map(|info| Event::Leave(Arc::new(info)));
+        }
+        self.settle(name, now_ms);
+        Answer::Done
+    }
+
+    fn publish(
+        &mut self,
+        name: &Arc<str>,
+        options: &ChannelOptions,
+        request: PublishRequest,
+        now_ms: u64,
+        event: &mut Option<Event>,
+    ) -> Answer {
+        if let Some(key) = &request.idempotency_key
+            && let Some(position) = self.keys.get(&(Arc::clone(name), key.clone()))
+        {
+            return Answer::Published(*position);
+        }
+        let stored = options.has_history() && !request.skip_history;
+        if (stored || request.version.is_some()) && !self.has_room(name) {
+            return Answer::Error(ClientError::LIMIT_EXCEEDED);
+        }
+        if let Some((version, epoch)) = &request.version
+            && self.suppressed(name, *version, epoch)
+        {
+            let stream = self.channels.get(name).and_then(|c| c.stream.as_ref());
+            return Answer::Published(stream.map(|s| s.position()));
+        }
+        let publication = Publication {
+            offset: 0,
+            epoch: None,
+            data: request.data,
+            tags: request.tags,
+            info: request.info,
+            appended_ms: now_ms,
+        };
+        let (publication, position) = if stored {
+            let keep = retention(options);
+            let stream = self.stream(name, options, now_ms);
+            let p = stream.append(publication, now_ms, keep);
+            let position = stream.position();
+            self.plan_sweep(name, options, now_ms);
+            (p, Some(position))
+        } else {
+            (Arc::new(publication), None)
+        };
+        if let Some(key) = request.idempotency_key {
+            let until = now_ms.saturating_add(limits::IDEMPOTENCY_MS);
+            self.keys.insert((Arc::clone(name), key.clone()), position);
+            self.key_order.push_back((until, Arc::clone(name), key));
+        }
+        *event = Some(Event::Publication(publication));
+        Answer::Published(position)
+    }
+
+    /// Is the version not above the last one? If it is, it becomes the last one.
+    fn suppressed(&mut self, name: &Arc<str>, version: u64, epoch: &str) -> bool {
+        let channel = self.channels.entry(Arc::clone(name)).or_insert_with(Channel::new);
+        match &mut channel.version {
+            Some(last) if *last.1 == *epoch && version <= last.0 => true,
+            last => {
+                *last = Some(Box::new((version, epoch.into())));
+                false
+            }
+        }
+    }
+
+    fn presence(&self, name: &str) -> Answer {
+        let members = self.channels.get(name).and_then(|c| c.members.as_ref());
+        let Some(members) = members else { return Answer::Presence(Vec::new()) };
+        if members.len() > limits::PRESENCE_ENTRIES_MAX {
+            return Answer::Error(ClientError::LIMIT_EXCEEDED);
+        }
+        Answer::Presence(members.values().cloned().collect())
+    }
+
+    fn stats(&self, name: &str) -> Answer {
+        let members = self.channels.get(name).and_then(|c| c.members.as_ref());
+        let Some(members) = members else { return Answer::Stats { clients: 0, users: 0 } };
+        let users: HashSet<&str> = members.values().map(|m| &*m.user).collect();
+        Answer::Stats { clients: members.len(), users: users.len() }
+    }
+
+    fn history(
+        &mut self,
+        name: &Arc<str>,
+        options: &ChannelOptions,
+        since: Option<&Since>,
+        limit: usize,
+        reverse: bool,
+        now_ms: u64,
+    ) -> Answer {
+        if !options.has_history() {
+            return Answer::Error(ClientError::NOT_AVAILABLE);
+        }
+        if !self.has_room(name) {
+            return Answer::Error(ClientError::LIMIT_EXCEEDED);
+        }
+        let stream = self.stream(name, options, now_ms);
+        let page = stream.page(since, limit, reverse);
+        self.plan_sweep(name, options, now_ms);
+        page.map_or_else(Answer::Error, Answer::History)
+    }
+
+    /// The stream of a channel, made when there is none, with nothing expired in it.
+    fn stream(&mut self, name: &Arc<str>, options: &ChannelOptions, now_ms: u64) -> &mut Stream {
+        let keep = retention(options);
+        let channel = self.channels.entry(Arc::clone(name)).or_insert_with(Channel::new);
+        let used = channel.interest.iter().any(|n| *n > 0);
+        if let Some(s) = &mut channel.stream {
+            s.expire(now_ms, keep);
+            if s.is_forgotten(now_ms) && !used {
+                channel.stream = None;
+            }
+        }
+        let (seed, epochs) = (self.seed, &mut self.epochs);
+        let stream = channel.stream.get_or_insert_with(|| {
+            *epochs += 1;
+            Stream::new(Epoch::from_random(mix(seed, *epochs)), now_ms, keep)
+        });
+        stream.touch(now_ms, keep);
+        stream
+    }
+
+    fn has_room(&self, name: &str) -> bool {
+        self.channels.len() < limits::CHANNELS_PER_WORKER_MAX || self.channels.contains_key(name)
+    }
+
+    /// Expires, forgets or plans the next look at a channel.
+    fn settle(&mut self, name: &Arc<str>, now_ms: u64) {
+        let rules = Arc::clone(&self.rules);
+        let Ok(resolved) = rules.resolve(name) else { return };
+        let Some(channel) = self.channels.get_mut(name) else { return };
+        let used = channel.interest.iter().any(|n| *n > 0) || channel.members.is_some();
+        if let Some(stream) = &mut channel.stream {
+            stream.expire(now_ms, retention(resolved.options));
+            if !used && stream.is_forgotten(now_ms) {
+                channel.stream = None;
+            }
+        }
+        if !used && channel.stream.is_none() && channel.version.is_none() {
+            self.channels.remove(name);
+        } else {
+            self.plan_sweep(name, resolved.options, now_ms);
+        }
+    }
+
+    fn plan_sweep(&mut self, name: &Arc<str>, options: &ChannelOptions, now_ms: u64) {
+        let Some(channel) = self.channels.get_mut(name) else { return };
+        let Some(stream) = &channel.stream else { return };
+        let next = stream.next_expiry_ms(retention(options)).max(now_ms + SWEEP_MS);
+        if channel.sweep_ms == u64::MAX {
+            channel.sweep_ms = next;
+            self.sweeps.push(Reverse((next, Arc::clone(name))));
+        }
+    }
+}
+
+impl Channel {
+    fn new() -> Self {
+        Self { sweep_ms: u64::MAX, ..Self::default() }
+    }
+}
+
+fn retention(options: &ChannelOptions) -> Retention {
+    Retention {
+        size: options.history_size,
+        ttl_ms: options.history_ttl_ms,
+        meta_ttl_ms: options.history_meta_ttl_ms,
+    }
+}
+
+/// splitmix64: spreads a counter over 64 bits.
+fn mix(seed: u64, n: u64) -> u64 {
+    let mut z = seed.wrapping_add(n.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+#[cfg(test)]
+#[path = "home_tests.rs"]
+mod tests;

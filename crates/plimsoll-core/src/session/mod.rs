@@ -1,0 +1,374 @@
+//! One client's session: what it may do and what it is subscribed to.
+//!
+//! Commands, answers and deadlines go in, [`Effect`]s come out. The session knows no socket, no
+//! wire format and no other connection.
+
+mod connect;
+mod effect;
+mod operations;
+mod subscribe;
+#[cfg(test)]
+mod tests;
+
+pub use effect::{ConnectResult, Effect, Left, Push, ReplyBody, SubscribeResult};
+
+use crate::channel::Channels;
+use crate::codes::{ClientError, Disconnect, Unsubscribed};
+use crate::command::{Body, Command};
+use crate::home::Answer;
+use crate::hub::Place;
+use crate::limits;
+use crate::model::{ClientId, ClientInfo, Now};
+use crate::policy::Policy;
+use crate::rate::TokenBucket;
+use crate::token::TokenVerifier;
+use std::sync::Arc;
+
+/// What a session may look at while it handles something.
+pub struct Context<'a> {
+    /// Configuration.
+    pub policy: &'a Policy,
+    /// Channel names.
+    pub channels: &'a Channels,
+    /// Tokens.
+    pub tokens: &'a dyn TokenVerifier,
+    /// Both clocks.
+    pub now: Now,
+    /// Random bits for jitter.
+    pub random: u64,
+}
+
+/// Where a session is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Not authenticated.
+    New,
+    /// Authenticated, waiting for its server-side subscriptions.
+    Connecting,
+    /// In use.
+    Open,
+    /// The connect was answered by an error; the client should go.
+    Refused,
+}
+
+/// A client's session. Small: 15,000 idle ones are to cost less than 512 bytes each, all in all.
+pub struct Session {
+    client: ClientId,
+    user: Arc<str>,
+    conn_info: Option<Arc<str>>,
+    subs: Vec<Sub>,
+    connecting: Option<Box<Connecting>>,
+    /// End of the present phase, monotonic milliseconds; `u64::MAX` = none.
+    phase_until_ms: u64,
+    /// Next ping, or the latest moment of the pong that is awaited.
+    beat_ms: u64,
+    /// When the connection is closed for expiry.
+    expire_ms: u64,
+    bucket: TokenBucket,
+    in_flight: u16,
+    errors: u16,
+    phase: Phase,
+    awaiting_pong: bool,
+    expires: bool,
+    /// Some subscription expires: look at them all.
+    subs_expire: bool,
+}
+
+/// One subscription.
+struct Sub {
+    channel: Arc<str>,
+    place: Option<Place>,
+    /// Id of the command that asked, to tell late answers apart.
+    asked: u32,
+    flags: Flags,
+    extra: Option<Box<Extra>>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Flags {
+    /// The home has not answered yet.
+    pending: bool,
+    positioned: bool,
+    recoverable: bool,
+    /// Added by the server, not asked for by the client.
+    server_side: bool,
+    /// It came with the connection token.
+    from_token: bool,
+    /// Presence or join and leave know this member.
+    member: bool,
+    announce: bool,
+    join_leave: bool,
+}
+
+/// What only some subscriptions have.
+#[derive(Default)]
+struct Extra {
+    chan_info: Option<Arc<str>>,
+    data: Option<Box<str>>,
+    /// Monotonic milliseconds of the close; `u64::MAX` = never.
+    expire_ms: u64,
+    ttl_s: Option<u64>,
+    /// Ids of unsubscribe commands that wait for the pending subscribe.
+    unsubscribe: Option<u32>,
+    /// The API subscribed: tell the client by a push.
+    push: bool,
+}
+
+/// A connect that waits for its server-side subscriptions.
+struct Connecting {
+    id: u32,
+    waiting: usize,
+    results: Vec<(Arc<str>, SubscribeResult)>,
+    ttl_s: Option<u64>,
+}
+
+impl Session {
+    /// A new, unauthenticated session.
+    pub fn new(client: ClientId, nobody: &Arc<str>, policy: &Policy, now: Now) -> Self {
+        let burst = policy.client.message_rate_burst;
+        Self {
+            client,
+            user: Arc::clone(nobody),
+            conn_info: None,
+            subs: Vec::new(),
+            connecting: None,
+            phase_until_ms: now.mono_ms.saturating_add(policy.client.stale_close_delay_ms),
+            beat_ms: u64::MAX,
+            expire_ms: u64::MAX,
+            bucket: TokenBucket::full(burst, now.mono_ms),
+            in_flight: 0,
+            errors: 0,
+            phase: Phase::New,
+            awaiting_pong: false,
+            expires: false,
+            subs_expire: false,
+        }
+    }
+
+    /// Connection id.
+    pub fn client(&self) -> ClientId {
+        self.client
+    }
+
+    /// User id; empty = anonymous (or not yet authenticated).
+    pub fn user(&self) -> &Arc<str> {
+        &self.user
+    }
+
+    /// Where it is in its life.
+    pub fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// Must commands wait (for the connect to finish, or for answers of homes)?
+    pub fn must_wait(&self) -> bool {
+        self.phase == Phase::Connecting || self.in_flight >= limits::REQUESTS_IN_FLIGHT_MAX
+    }
+
+    /// Subscriptions, pending ones included.
+    pub fn subscription_count(&self) -> usize {
+        self.subs.len()
+    }
+
+    /// Handles one command.
+    pub fn handle(&mut self, command: Command<'_>, cx: &Context<'_>, fx: &mut Vec<Effect>) {
+        let Command { id, body } = command;
+        let rate = &cx.policy.client;
+        if !self.bucket.take(rate.message_rate_limit, rate.message_rate_burst, cx.now.mono_ms) {
+            return self.refuse_rate(id, fx);
+        }
+        if let Body::Pong = body {
+            return self.pong(cx, fx);
+        }
+        let needs_id = !matches!(body, Body::Send);
+        let is_connect = matches!(body, Body::Connect(_));
+        if (needs_id && id == 0) || is_connect != (self.phase == Phase::New) {
+            return fx.push(Effect::Close(Disconnect::BAD_REQUEST));
+        }
+        if self.phase == Phase::Refused {
+            return fx.push(Effect::Close(Disconnect::BAD_REQUEST));
+        }
+        let before = fx.len();
+        match body {
+            Body::Connect(c) => self.connect(id, &c, cx, fx),
+            Body::Subscribe(s) => self.subscribe(id, &s, cx, fx),
+            Body::Unsubscribe { channel } => self.unsubscribe(id, &channel, fx),
+            Body::Publish { channel, data } => self.publish(id, &channel, &data, cx, fx),
+            Body::Presence { channel } => self.presence(id, &channel, false, cx, fx),
+            Body::PresenceStats { channel } => self.presence(id, &channel, true, cx, fx),
+            Body::History(h) => self.history(id, &h, cx, fx),
+            Body::Refresh { token } => self.refresh(id, &token, cx, fx),
+            Body::SubRefresh { channel, token } => self.sub_refresh(id, &channel, &token, cx, fx),
+            Body::Rpc => fx.push(Effect::Error { id, error: ClientError::METHOD_NOT_FOUND }),
+            Body::Ping => fx.push(Effect::Error { id, error: ClientError::NOT_AVAILABLE }),
+            Body::Send => fx.push(Effect::Close(Disconnect::NOT_AVAILABLE)),
+            Body::Pong => {}
+        }
+        if matches!(fx.get(before), Some(Effect::Error { .. })) {
+            self.count_error(fx, Disconnect::TOO_MANY_ERRORS);
+        }
+    }
+
+    /// The home's answer to an earlier [`Effect::Ask`].
+    pub fn on_answer(
+        &mut self,
+        id: u32,
+        channel: &Arc<str>,
+        answer: Answer,
+        cx: &Context<'_>,
+        fx: &mut Vec<Effect>,
+    ) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        let body = match answer {
+            Answer::Subscribed(s) => return self.on_subscribed(id, channel, s, cx, fx),
+            Answer::Error(error) => {
+                if self.subscribe_failed(id, channel, fx) || id == 0 {
+                    return;
+                }
+                return fx.push(Effect::Error { id, error });
+            }
+            Answer::Published(_) => ReplyBody::Publish,
+            Answer::Presence(members) => ReplyBody::Presence(members),
+            Answer::Stats { clients, users } => ReplyBody::PresenceStats { clients, users },
+            Answer::History(page) => ReplyBody::History(page),
+            Answer::Done => return,
+        };
+        fx.push(Effect::Reply { id, body });
+    }
+
+    /// The moment at which [`Session::on_deadline`] has something to do.
+    pub fn deadline_ms(&self) -> u64 {
+        let subs = if self.subs_expire {
+            self.subs.iter().filter_map(|s| s.extra.as_ref()).map(|e| e.expire_ms).min()
+        } else {
+            None
+        };
+        self.phase_until_ms.min(self.beat_ms).min(self.expire_ms).min(subs.unwrap_or(u64::MAX))
+    }
+
+    /// Pings, and ends what has come to its end.
+    pub fn on_deadline(&mut self, cx: &Context<'_>, fx: &mut Vec<Effect>) {
+        let now = cx.now.mono_ms;
+        if self.phase_until_ms <= now {
+            return fx.push(Effect::Close(Disconnect::STALE));
+        }
+        if self.expire_ms <= now {
+            return fx.push(Effect::Close(Disconnect::EXPIRED));
+        }
+        if self.beat_ms <= now {
+            if self.awaiting_pong {
+                return fx.push(Effect::Close(Disconnect::NO_PONG));
+            }
+            let client = &cx.policy.client;
+            fx.push(Effect::Ping);
+            self.awaiting_pong = client.pong_timeout_ms > 0;
+            let wait =
+                if self.awaiting_pong { client.pong_timeout_ms } else { client.ping_interval_ms };
+            self.beat_ms = now.saturating_add(wait);
+        }
+        if self.subs_expire {
+            self.expire_subs(now, fx);
+        }
+    }
+
+    /// The connection is gone: everything it had is given back.
+    pub fn close(&mut self, fx: &mut Vec<Effect>) {
+        for sub in std::mem::take(&mut self.subs) {
+            self.leave(sub, fx);
+        }
+    }
+
+    /// Tells the session where the hub put a subscription. False: there is no such one any more.
+    pub fn set_place(&mut self, channel: &str, place: Place) -> bool {
+        let Some(sub) = self.subs.iter_mut().find(|s| *s.channel == *channel) else { return false };
+        sub.place = Some(place);
+        true
+    }
+
+    /// Another subscriber took this one's old neighbour's place: the array index changed.
+    pub fn moved(&mut self, from_channel: crate::hub::ChannelKey, group: u8, index: u32) {
+        for place in self.subs.iter_mut().filter_map(|s| s.place.as_mut()) {
+            if place.channel == from_channel && place.group == group {
+                place.index = index;
+            }
+        }
+    }
+
+    fn pong(&mut self, cx: &Context<'_>, fx: &mut Vec<Effect>) {
+        if !self.awaiting_pong {
+            return fx.push(Effect::Close(Disconnect::BAD_REQUEST));
+        }
+        let client = &cx.policy.client;
+        self.awaiting_pong = false;
+        let asked = self.beat_ms.saturating_sub(client.pong_timeout_ms);
+        self.beat_ms = asked.saturating_add(client.ping_interval_ms);
+    }
+
+    fn refuse_rate(&mut self, id: u32, fx: &mut Vec<Effect>) {
+        if id != 0 {
+            fx.push(Effect::Error { id, error: ClientError::TOO_MANY_REQUESTS });
+        }
+        self.count_error(fx, Disconnect::TOO_MANY_REQUESTS);
+    }
+
+    fn count_error(&mut self, fx: &mut Vec<Effect>, end: Disconnect) {
+        self.errors = self.errors.saturating_add(1);
+        if self.errors > limits::ERRORS_PER_CONNECTION_MAX {
+            fx.push(Effect::Close(end));
+        }
+    }
+
+    fn ask(
+        &mut self,
+        id: u32,
+        channel: Arc<str>,
+        request: crate::home::Request,
+        fx: &mut Vec<Effect>,
+    ) {
+        self.in_flight = self.in_flight.saturating_add(1);
+        fx.push(Effect::Ask { id, channel, request });
+    }
+
+    fn sub(&self, channel: &str) -> Option<&Sub> {
+        self.subs.iter().find(|s| *s.channel == *channel)
+    }
+
+    fn info(&self, chan_info: Option<Arc<str>>) -> ClientInfo {
+        ClientInfo {
+            user: Arc::clone(&self.user),
+            client: self.client,
+            conn_info: self.conn_info.clone(),
+            chan_info,
+        }
+    }
+
+    /// A pending subscription is undone when its answer comes (`on_subscribed` finds none).
+    fn leave(&self, sub: Sub, fx: &mut Vec<Effect>) {
+        if !sub.flags.pending {
+            fx.push(Effect::Leave(Left {
+                channel: sub.channel,
+                place: sub.place,
+                member: sub.flags.member.then_some(self.client),
+                announce: sub.flags.announce,
+            }));
+        }
+    }
+
+    fn expire_subs(&mut self, now: u64, fx: &mut Vec<Effect>) {
+        let expired = |s: &Sub| s.extra.as_ref().is_some_and(|e| e.expire_ms <= now);
+        if self.subs.iter().any(|s| s.flags.server_side && expired(s)) {
+            return fx.push(Effect::Close(Disconnect::SUBSCRIPTION_EXPIRED));
+        }
+        while let Some(at) = self.subs.iter().position(expired) {
+            self.end_sub(at, Unsubscribed::EXPIRED, fx);
+        }
+    }
+
+    /// Takes a subscription away and tells the client.
+    fn end_sub(&mut self, at: usize, why: Unsubscribed, fx: &mut Vec<Effect>) {
+        let sub = self.subs.swap_remove(at);
+        let channel = Arc::clone(&sub.channel);
+        self.leave(sub, fx);
+        fx.push(Effect::Push(Push::Unsubscribe { channel, why }));
+    }
+}
