@@ -22,12 +22,13 @@ const fn rule(
 }
 
 const TRANSPORT: &[&str] = &["base64", "flate2", "httparse", "sha1_smol", "simdutf8"];
+const CORE: &[&str] = &["foldhash", "hashbrown", "regex-lite", "smallvec"];
 const SERVER: &[&str] = &["plimsoll-core", "plimsoll-protocol", "plimsoll-transport"];
 
 /// A new crate gets a line here, and with it the question what it may know.
 const RULES: &[Rule] = &[
     rule("plimsoll-transport", &[], Some(TRANSPORT)),
-    rule("plimsoll-core", &[], Some(&["foldhash", "hashbrown", "smallvec"])),
+    rule("plimsoll-core", &[], Some(CORE)),
     rule("plimsoll-protocol", &["plimsoll-core"], Some(&["serde", "serde_json"])),
     rule("plimsoll-server", SERVER, None),
     rule("plimsoll", &["plimsoll-server"], None),

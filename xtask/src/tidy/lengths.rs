@@ -69,6 +69,7 @@ fn is_test_file(file: &str) -> bool {
         || file.starts_with("conformance/")
         || file.contains("/tests/")
         || file.ends_with("/tests.rs")
+        || file.ends_with("_tests.rs")
 }
 
 /// The part of a file above its inline test module.

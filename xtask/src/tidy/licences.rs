@@ -1,6 +1,6 @@
 //! Licences, bans and sources of what we build upon, by the lists in `deny.toml`.
 //!
-//! `cargo deny` reads the same file. It takes long to build and wants a database from the
+//! `cargo deny` reads the same file. It has to be built first and wants a database from the
 //! network for advisories, so it is used where it is installed and nobody has to have it.
 
 use super::Findings;

@@ -79,12 +79,12 @@ pub fn run(skip: &[String]) -> Result<()> {
 
 fn fmt() -> Result<Findings> {
     let mut found = Findings::default();
-    if shell::run(shell::cargo().args(["fmt", "--all", "--check"])).is_err() {
+    if shell::run(shell::cargo().args(["fmt", "--all", "--", "--check", "-l"])).is_err() {
         found.problem("`cargo fmt --all` would change files");
     }
     // The fuzz targets are a workspace of their own.
     if shell::root().join("fuzz/Cargo.toml").is_file() {
-        let fuzz = ["fmt", "--manifest-path", "fuzz/Cargo.toml", "--", "--check"];
+        let fuzz = ["fmt", "--manifest-path", "fuzz/Cargo.toml", "--", "--check", "-l"];
         if shell::run(shell::cargo().args(fuzz)).is_err() {
             found.problem("`cargo fmt --manifest-path fuzz/Cargo.toml` would change files");
         }
