@@ -3,7 +3,9 @@
 //! One blocking thread per connection around the same head parser, handshake, decoder and
 //! compressor that the server uses, so that a verdict on it is a verdict on them.
 //!
-//! `ws_echo [--port N] [--deflate] [--message-bytes-max N] [--fragments-max N]` prints its port.
+//! `ws_echo [--port N] [--deflate | --deflate-always] [--message-bytes-max N] [--fragments-max N]`
+//! prints its port. `--deflate-always` also compresses what compression makes longer: one suite
+//! cannot take plain messages on a connection that agreed upon compression.
 
 #![allow(
     clippy::disallowed_types,
@@ -20,12 +22,15 @@ use std::time::Duration;
 use plimsoll_transport::deflate::{Deflater, Inflater};
 use plimsoll_transport::handshake::{self, Request};
 use plimsoll_transport::head::{HeadLimits, HeadParse, Refusal, parse_head};
-use plimsoll_transport::ws::{Decoder, Event, Limits, Opcode, append_close, append_frame};
+use plimsoll_transport::ws::{
+    Decoder, Event, Limits, Opcode, append_close, append_frame, frame_header,
+};
 
 #[derive(Clone, Copy)]
 struct Options {
     port: u16,
     deflate: bool,
+    always: bool,
     message_bytes_max: usize,
     fragments_max: usize,
 }
@@ -45,13 +50,19 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 }
 
 fn options(mut args: impl Iterator<Item = String>) -> Result<Options, Box<dyn std::error::Error>> {
-    let mut options =
-        Options { port: 0, deflate: false, message_bytes_max: 64 * 1024, fragments_max: 1024 };
+    let mut options = Options {
+        port: 0,
+        deflate: false,
+        always: false,
+        message_bytes_max: 64 * 1024,
+        fragments_max: 1024,
+    };
     while let Some(arg) = args.next() {
         let mut value = || args.next().ok_or(format!("{arg} needs a value"));
         match arg.as_str() {
             "--port" => options.port = value()?.parse()?,
             "--deflate" => options.deflate = true,
+            "--deflate-always" => (options.deflate, options.always) = (true, true),
             "--message-bytes-max" => options.message_bytes_max = value()?.parse()?,
             "--fragments-max" => options.fragments_max = value()?.parse()?,
             _ => return Err(format!("unknown argument {arg}").into()),
@@ -69,8 +80,8 @@ fn serve(mut stream: TcpStream, options: Options) -> io::Result<()> {
         fragments_max: options.fragments_max,
         compression,
     };
-    let mut echo =
-        Echo { deflater: compression.then(Deflater::default), out: Vec::new(), closed: false };
+    let deflater = compression.then(Deflater::default);
+    let mut echo = Echo { deflater, always: options.always, out: Vec::new(), closed: false };
     let (mut decoder, mut inflater) = (Decoder::default(), Inflater::default());
     let mut buf = vec![0; 64 * 1024];
     let mut closing = false;
@@ -146,6 +157,7 @@ fn open(stream: &mut TcpStream, options: Options) -> io::Result<Option<(bool, Ve
 
 struct Echo {
     deflater: Option<Deflater>,
+    always: bool,
     out: Vec<u8>,
     closed: bool,
 }
@@ -166,6 +178,12 @@ impl Echo {
 
     fn message(&mut self, opcode: Opcode, payload: &[u8]) {
         match &mut self.deflater {
+            Some(deflater) if self.always => {
+                let data = deflater.compress(payload).unwrap_or_default();
+                let (header, len) = frame_header(opcode, data.len(), true);
+                self.out.extend_from_slice(header.get(..len).unwrap_or_default());
+                self.out.extend_from_slice(data);
+            }
             Some(deflater) => deflater.append_frame(&mut self.out, opcode, payload),
             None => append_frame(&mut self.out, opcode, payload),
         }
