@@ -1,0 +1,160 @@
+//! The configuration: read from a file, the environment and flags, and checked as a whole.
+//!
+//! [`Config`] only ever holds values that were checked; everything else of this module is how
+//! they get there. Reading is pure: texts are arguments.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use plimsoll_core::policy::{ChannelOptions, Namespace, Policy};
+
+use crate::auth::{Secret, TokenConfig};
+
+/// Where clients, the HTTP API and the admin calls find the server, and how it is run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerConfig {
+    /// Address for clients and the HTTP API.
+    pub listen: SocketAddr,
+    /// Address for metrics, health and admin calls.
+    pub admin_listen: SocketAddr,
+    /// Worker threads, ≤ [`plimsoll_core::limits::WORKERS_MAX`]; 0 = one per core.
+    pub workers: usize,
+    /// Name of the node in `info` and logs; empty = the server makes one up.
+    pub name: String,
+    /// Allow the `insecure` settings on an address others can reach.
+    pub allow_insecure_on_public: bool,
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        let loopback = |port| SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
+        Self {
+            listen: loopback(8000),
+            admin_listen: loopback(9000),
+            workers: 0,
+            name: String::new(),
+            allow_insecure_on_public: false,
+        }
+    }
+}
+
+/// How much is logged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogLevel {
+    /// What keeps the server from working.
+    Error,
+    /// What an operator should look at.
+    Warn,
+    /// Start, stop, problems of connections (bounded in number).
+    #[default]
+    Info,
+    /// Decisions, for finding a fault.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// Logging.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LogConfig {
+    /// Least important level that is shown.
+    pub level: LogLevel,
+    /// Form of the lines.
+    pub format: LogFormat,
+}
+
+/// How the HTTP API reports an error of the API (as opposed to one of HTTP).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ErrorMode {
+    /// Status 200 and an `error` object in the body (Centrifugo's default).
+    #[default]
+    Body,
+    /// An HTTP status for each error too.
+    Transport,
+}
+
+/// The HTTP API.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HttpApiConfig {
+    /// Key that callers send; unset = nobody gets in unless `insecure`.
+    pub key: Secret,
+    /// Callers need no key.
+    pub insecure: bool,
+    /// The API does not exist.
+    pub disabled: bool,
+    /// How errors are reported.
+    pub error_mode: ErrorMode,
+}
+
+/// Admin calls on the admin address.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AdminConfig {
+    /// Key that callers send; unset = nobody gets in unless `insecure`.
+    pub key: Secret,
+    /// Callers need no key.
+    pub insecure: bool,
+}
+
+/// The checked configuration. `Default` is safe: nobody gets in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Config {
+    /// Addresses and threads.
+    pub server: ServerConfig,
+    /// Logging.
+    pub log: LogConfig,
+    /// Rules for sessions, channels and WebSocket.
+    pub policy: Policy,
+    /// Keys of tokens; [`crate::auth::Verifier::new`] takes it.
+    pub token: TokenConfig,
+    /// The HTTP API.
+    pub http_api: HttpApiConfig,
+    /// Admin calls.
+    pub admin: AdminConfig,
+    /// What is allowed but should be looked at, each a sentence.
+    pub warnings: Vec<String>,
+}
+
+impl Config {
+    /// For trying things out on one machine: everything is allowed, on loopback only. Pages of
+    /// other origins are still kept out, as any web page the developer visits could reach a
+    /// loopback address.
+    pub fn development() -> Self {
+        let mut config = Self::default();
+        config.policy.client.insecure = true;
+        config.policy.client.allow_anonymous_connect_without_token = true;
+        config.policy.client.message_rate_limit = 0;
+        config.http_api.insecure = true;
+        config.admin.insecure = true;
+        let chat = ChannelOptions {
+            presence: true,
+            join_leave: true,
+            force_push_join_leave: true,
+            history_size: 100,
+            history_ttl_ms: 3_600_000,
+            force_recovery: true,
+            ..ChannelOptions::default()
+        };
+        config.policy.channel.namespaces = vec![
+            Namespace { name: "chat".into(), options: chat },
+            Namespace { name: "typing".into(), options: ChannelOptions::default() },
+        ];
+        config.allow_own_pages();
+        config
+    }
+
+    /// Lets in the pages that this server itself delivers on loopback.
+    pub(crate) fn allow_own_pages(&mut self) {
+        let port = self.server.listen.port();
+        self.policy.client.allowed_origins =
+            vec![format!("http://{}", self.server.listen), format!("http://localhost:{port}")];
+    }
+}
