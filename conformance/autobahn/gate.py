@@ -35,8 +35,10 @@ def main():
         print(f"autobahn {part}: {line}")
     if short:
         print(f"autobahn {part}: only {count} of {least} cases ran")
-    name = "autobahn" if part == "strict" else f"autobahn {part}"
-    print(f"{name}: {count} cases, {len(bad)} bad")
+    failed = len({line.split()[0] for line in bad})
+    print(f"autobahn {part}: {count - failed} passed, {failed} failed")
+    if part == "strict":
+        print(f"autobahn: {count} cases, {failed} bad")
     return bool(bad) or short
 
 

@@ -2,7 +2,7 @@
 # Runs the Autobahn cases against the echo server on the production codec.
 #
 #   run.sh [CACHE_DIR]        (default: target/autobahn)
-#   AUTOBAHN_COMPRESSION=1    also every case of 12 and 13 (minutes; without it a sample runs)
+#   AUTOBAHN_COMPRESSION=1    also 180 cases of 12 and 13 (minutes; without it a sample of 12)
 #
 # Three parts, each with its gate: 1-7 and 10 strictly, 9 with the caps raised, and a sample of
 # the compression cases. The last line of a good run is `autobahn: 247 cases, 0 bad`.
@@ -65,7 +65,7 @@ run() {
   shift 2
   rm -rf "$cache/reports/$name"
   # The runner's own verdict counts NON-STRICT as passed, so the gate reads its report instead.
-  timeout 900 "$kosoku" -m fuzzingclient "$@" -p 4 -o "$cache/reports/$name" \
+  timeout 1800 "$kosoku" -m fuzzingclient "$@" -p 4 -o "$cache/reports/$name" \
     "127.0.0.1:$port" >"$cache/$name.log" 2>&1 || true
   [ -f "$cache/reports/$name/index.json" ] \
     || { tail -n 20 "$cache/$name.log" >&2; fail "the part '$name' left no report."; }
@@ -82,7 +82,8 @@ stop
 # The runner fails on a plain message where compression was agreed upon, so all are compressed.
 start --deflate-always "${raised[@]}"
 if [ "${AUTOBAHN_COMPRESSION:-0}" = 1 ]; then
-  run compression 216 -i '12.*' -i '13.*'
+  # 13.3 and 13.5 ask for a window of 9 bits only, which is declined by choice.
+  run compression 180 -i '12.*' -i '13.*' -x '13.3.*' -x '13.5.*'
 else
   sample=(12.1.1 12.1.2 12.1.3 12.1.4 12.1.5 12.1.11 12.2.1 12.2.2 12.2.3 12.2.11 13.1.1 13.2.1)
   run compression "${#sample[@]}" "${sample[@]/#/--include=}"

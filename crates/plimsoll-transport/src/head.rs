@@ -121,7 +121,6 @@ impl Refusal {
             429 => "Too Many Requests",
             431 => "Request Header Fields Too Large",
             503 => "Service Unavailable",
-            505 => "HTTP Version Not Supported",
             _ => "Refused",
         };
         let connection = match self.status {
@@ -208,9 +207,6 @@ fn read(bytes: &[u8]) -> Result<Head<'_>, Refusal> {
     match request.parse(bytes) {
         Ok(httparse::Status::Complete(len)) if len == bytes.len() => {}
         Err(httparse::Error::TooManyHeaders) => return Err(TOO_LARGE),
-        Err(httparse::Error::Version) => {
-            return Err(refuse(505, "Only HTTP/1.0 and HTTP/1.1 are spoken here."));
-        }
         _ => return Err(refuse(400, "The request head is malformed.")),
     }
     let (Some(method), Some(target), Some(minor)) = (request.method, request.path, request.version)
