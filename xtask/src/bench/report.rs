@@ -95,11 +95,9 @@ pub fn progress(rep: usize, run: &Run, result: &Result<Value>) {
 /// The whole page.
 pub fn page(all: &[Measured], options: &Options, generator: &Generator) -> String {
     let mut text = heading(options);
-    let count = WORKERS.len();
-    let _ = writeln!(text, "| figure | bar |{}", " plimsoll, workers |".repeat(count));
-    let _ = writeln!(text, "|---|---|{}", "---|".repeat(count));
-    let names: String = WORKERS.iter().map(|w| format!(" **{w}** |")).collect();
-    let _ = writeln!(text, "| | |{names}");
+    let names: String = WORKERS.iter().map(|w| format!(" plimsoll, {w} |")).collect();
+    let _ = writeln!(text, "| figure | bar |{names}");
+    let _ = writeln!(text, "|---|---|{}", "---|".repeat(WORKERS.len()));
     for m in all {
         let (bar, digits) = match m.row.bar {
             Bar::Ratio(bar) => {
@@ -111,8 +109,8 @@ pub fn page(all: &[Measured], options: &Options, generator: &Generator) -> Strin
         let cells: String = m.ours.iter().map(|s| cell(m, s, digits)).collect();
         let _ = writeln!(text, "| {} | {bar} |{cells}", m.row.title);
     }
-    text.push_str("\nMedian (lowest–highest) over the repetitions; a ratio is taken between two ");
-    text.push_str("runs that followed each other.\n");
+    text.push_str("\nColumns: workers. Values: median (lowest–highest) over the repetitions; a ");
+    text.push_str("ratio is\ntaken between runs that followed each other.\n");
     absolute(all, &mut text);
     misses(all, &mut text);
     let name = generator.results().file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -158,7 +156,7 @@ fn misses(all: &[Measured], text: &mut String) {
                 Bar::Absolute(bar) => format!("{bar:.0} {}", m.row.unit),
             };
             let got = spread.map_or("nothing".to_owned(), |s| format!("{:.2}", s.median));
-            let _ = write!(text, "- {} with {workers} worker(s): {got}, bar {bar}", m.row.title);
+            let _ = write!(text, "- {}, {workers} worker(s): {got}, bar {bar}", m.row.title);
             for fault in faults(series) {
                 let _ = write!(text, "; {fault}");
             }
@@ -192,13 +190,14 @@ fn heading(options: &Options) -> String {
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     format!(
         "# Benchmarks\n\n\
-         Written by `{command}`, not by hand. `limit` is a program that does nothing but write \
-         a ready-made frame to every subscriber: no server can be much cheaper without sending \
-         several frames in one write. Server and generator share one core, so that the price \
-         of a delivery does not depend on where the host runs its virtual CPUs; what counts is \
-         the ratio within one run. Payloads are 200 bytes, the protocol is the JSON client \
-         protocol, without authentication. The bars were set for one worker; two workers on \
-         one core show what the second costs, not what it gains.\n\n\
+         Written by `{command}`, not by hand.\n\n\
+         `limit` is a program that does nothing but write a ready-made frame to every\n\
+         subscriber, one `send(2)` for each: what the plain writes alone cost on this machine.\n\
+         Server and generator share one core, so that the price of a delivery does not\n\
+         depend on where the host runs its virtual CPUs; only the ratio within one run counts.\n\
+         Payloads are 200 bytes. The protocol is the JSON client protocol, clients are not\n\
+         authenticated. The bars were set for one worker. The second column shows what two\n\
+         workers on the same core cost; it does not show what a second core gains.\n\n\
          - Date: {}\n- Commit: {commit}\n- Machine: {}, {cores} core(s), Linux {}\n\n",
         said("date", &["-u", "+%Y-%m-%d %H:%M UTC"]),
         cpu_model(),

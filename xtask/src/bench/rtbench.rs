@@ -28,6 +28,8 @@ impl Generator {
     pub fn prepare(source: Option<PathBuf>) -> Result<Generator> {
         let target = shell::target_dir()?;
         let results = target.join("bench-results.jsonl");
+        // The generator appends, and one page tells of one run.
+        let _ = std::fs::remove_file(&results);
         if let Some(bin) = std::env::var_os("RTBENCH_BIN").map(PathBuf::from) {
             if !bin.join("rtbench").is_file() || !bin.join("limit").is_file() {
                 return Err(format!("RTBENCH_BIN: no rtbench and limit in {}", bin.display()));
@@ -70,7 +72,7 @@ impl Generator {
         c.args(["--label", &run.label, "--dialect", run.dialect, "--server-cmd", &run.server]);
         c.args(["--addr", &format!("127.0.0.1:{}", options.port)]);
         c.args(["--pin-server", &cpu, "--pin-client", &cpu]);
-        c.arg("--out").arg(&self.results).args(run.row.scenario);
+        c.arg("--out").arg(&self.results).args(run.row.scenario).env("RUST_BACKTRACE", "0");
         if run.row.scenario.first() == Some(&"fanout") {
             let (warmup, duration) = if options.quick { ("0.3", "1") } else { ("0.5", "3") };
             c.args(["--warmup", warmup, "--duration", duration]);
@@ -87,9 +89,11 @@ impl Generator {
     }
 }
 
+/// What the generator said last; the hint about backtraces below a panic says nothing.
 fn last_line(stderr: &[u8]) -> String {
     let text = String::from_utf8_lossy(stderr);
-    let last = text.lines().rev().map(str::trim).find(|l| !l.is_empty());
+    let mut lines = text.lines().rev().map(str::trim);
+    let last = lines.find(|l| !l.is_empty() && !l.starts_with("note: "));
     last.unwrap_or("rtbench failed without a word").to_owned()
 }
 

@@ -20,8 +20,8 @@ pub fn check() -> Result<Findings> {
         found.note("cargo-deny is not installed: advisories were not checked");
         return Ok(found);
     }
-    let offline = ["deny", "--offline", "check", "bans", "licenses", "sources"];
-    if let Err(e) = shell::run(shell::cargo().args(offline)) {
+    let strict = ["deny", "--log-level", "error", "check", "bans", "licenses", "sources"];
+    if let Err(e) = shell::run(shell::cargo().args(strict)) {
         found.problem(e);
     }
     if let Err(e) = shell::run(shell::cargo().args(["deny", "check", "advisories"])) {
