@@ -41,6 +41,8 @@ pub struct Group {
     pub subscribers: Vec<u32>,
     /// Finished frames of this turn.
     pub frames: Vec<u8>,
+    /// How many frames.
+    pub messages: u32,
     /// How many of them are publications.
     pub publications: u32,
     /// When the first of them was received, in microseconds; for the delivery latency.
@@ -53,8 +55,8 @@ pub struct LocalChannel {
     pub name: Arc<str>,
     /// One for each encoding in use.
     pub groups: SmallVec<[Group; 1]>,
-    /// Offset of the last publication seen; 0 before the first.
-    pub last_offset: u64,
+    /// Offset of the last publication seen; `None` while no position is known.
+    pub last_offset: Option<u64>,
     dirty: bool,
 }
 
@@ -175,6 +177,7 @@ impl Hub {
             let before = group.frames.len();
             encode(group.encoding, &mut group.frames);
             self.gathered += group.frames.len() - before;
+            group.messages += 1;
             if let Some(at) = received_us {
                 if group.publications == 0 {
                     group.received_us = at;
@@ -207,6 +210,12 @@ impl Hub {
         if let Some(channel) = self.get_mut(key) {
             channel.dirty = false;
         }
+    }
+
+    /// How many subscribers a channel has here.
+    pub fn subscriber_count(&self, key: ChannelKey) -> usize {
+        let channel = matches_some(self.channels.get(key.0 as usize));
+        channel.map_or(0, |c| c.groups.iter().map(|g| g.subscribers.len()).sum())
     }
 
     /// How many groups a channel has.
@@ -245,7 +254,7 @@ impl Hub {
         let channel = LocalChannel {
             name: Arc::clone(name),
             groups: SmallVec::new(),
-            last_offset: 0,
+            last_offset: None,
             dirty: false,
         };
         let key = match self.free.pop() {

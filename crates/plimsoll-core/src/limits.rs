@@ -21,6 +21,8 @@ pub const API_IN_FLIGHT_MAX: usize = 1_024;
 pub const HANDOFF_QUEUE_MAX: usize = 256;
 /// Connections held by the control runtime (API, demo page, admin); one more is closed.
 pub const HTTP_CONNECTIONS_MAX: usize = 4_096;
+/// Connections of the admin listener; one more is closed.
+pub const ADMIN_CONNECTIONS_MAX: usize = 64;
 
 // --- WebSocket ------------------------------------------------------------------------------
 

@@ -2,3 +2,7 @@
 
 pub mod auth;
 pub mod config;
+pub mod control;
+pub mod node;
+pub mod telemetry;
+pub mod worker;

@@ -1,7 +1,7 @@
 //! `permessage-deflate` (RFC 7692), one context per worker.
 //!
-//! Neither direction keeps a context between messages, so one [`Inflater`] and one [`Deflater`] serve
-//! all connections of a thread. Both allocate at their first use.
+//! Neither direction keeps a context between messages, so one [`Inflater`] and one [`Deflater`]
+//! serve all connections of a thread. Both allocate at their first use.
 
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 

@@ -5,9 +5,9 @@ const OFFERS_MAX: usize = 16;
 
 /// An offer of `permessage-deflate` that can be taken.
 ///
-/// One compressor and one decompressor serve all connections of a worker, and a message that goes to
-/// many is compressed once: so no context is kept between messages in either direction, and the
-/// server's window is always 15 bits. An offer that asks for a smaller one is declined.
+/// One compressor and one decompressor serve all connections of a worker, and a message that goes
+/// to many is compressed once: so no context is kept between messages in either direction, and
+/// the server's window is always 15 bits. An offer that asks for a smaller one is declined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeflateOffer {
     /// The offer named `server_max_window_bits`, which an acceptance has to repeat.

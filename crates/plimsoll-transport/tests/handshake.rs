@@ -281,7 +281,9 @@ fn origins() {
 proptest! {
     /// A wildcard lets in what ends in its domain after a dot, and nothing else.
     #[test]
-    fn no_origin_by_accident(origin in "(https?://)?[a-c.@:/*-]{0,6}\\.?example\\.org[.:/@a-c0-9]{0,4}") {
+    fn no_origin_by_accident(
+        origin in "(https?://)?[a-c.@:/*-]{0,6}\\.?example\\.org[.:/@a-c0-9]{0,4}",
+    ) {
         let expected = origin
             .strip_prefix("https://")
             .map(|host| host.strip_suffix(":443").unwrap_or(host))

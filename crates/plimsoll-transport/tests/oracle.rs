@@ -90,7 +90,10 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
 
     #[test]
-    fn we_read_what_it_writes(events in prop::collection::vec(event(), 0..8), step in 1..9000_usize) {
+    fn we_read_what_it_writes(
+        events in prop::collection::vec(event(), 0..8),
+        step in 1..9000_usize,
+    ) {
         let close = Owned::Close(Some(4000), "enough".to_owned());
         let mut events = events;
         events.push(close);
@@ -122,7 +125,10 @@ proptest! {
     }
 
     #[test]
-    fn it_reads_what_we_write(events in prop::collection::vec(event(), 0..8), mask in any::<[u8; 4]>()) {
+    fn it_reads_what_we_write(
+        events in prop::collection::vec(event(), 0..8),
+        mask in any::<[u8; 4]>(),
+    ) {
         let (mut to_client, mut to_server) = (Vec::new(), Vec::new());
         for event in &events {
             let (opcode, payload) = payload(event);

@@ -170,6 +170,11 @@ impl Session {
         self.subs.len()
     }
 
+    /// Names of the channels subscribed to.
+    pub fn channels(&self) -> Vec<Arc<str>> {
+        self.subs.iter().map(|s| Arc::clone(&s.channel)).collect()
+    }
+
     /// Handles one command.
     pub fn handle(&mut self, command: Command<'_>, cx: &Context<'_>, fx: &mut Vec<Effect>) {
         let Command { id, body } = command;

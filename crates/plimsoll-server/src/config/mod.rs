@@ -3,6 +3,22 @@
 //! [`Config`] only ever holds values that were checked; everything else of this module is how
 //! they get there. Reading is pure: texts are arguments.
 
+mod check;
+mod doc;
+mod error;
+mod key;
+mod load;
+mod nearest;
+mod table;
+#[cfg(test)]
+mod tests;
+pub mod units;
+mod value;
+
+pub use doc::reference;
+pub use error::{ConfigError, Place};
+pub use load::{load, load_development};
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use plimsoll_core::policy::{ChannelOptions, Namespace, Policy};

@@ -1,0 +1,330 @@
+//! The keys of the configuration: the one place that names them. Reading, the environment's
+//! names, messages and the reference are all made from it.
+
+use plimsoll_core::limits;
+use plimsoll_core::policy::{ChannelOptions, RecoveryMode};
+
+use super::key::{At, Key, Kind, Number};
+use super::{Config, ErrorMode, LogFormat, LogLevel};
+use crate::auth::TokenSettings;
+
+const SECOND: u64 = 1_000;
+const DAY: u64 = 86_400 * SECOND;
+const YEAR: u64 = 366 * DAY;
+/// A message is held whole, and by many connections at once.
+const MESSAGE_BYTES_TOP: u64 = 16 * 1024 * 1024;
+/// What one connection may make the server keep.
+const QUEUE_BYTES_TOP: u64 = 1024 * 1024 * 1024;
+/// Connections no machine will have; only keeps out nonsense.
+const CONNECTIONS_TOP: u64 = limits::WORKERS_MAX as u64 * limits::CONNECTIONS_PER_WORKER_MAX as u64;
+/// Path of the list of namespaces, the only key that is a list of tables.
+pub(super) const NAMESPACES: &str = "channel.namespaces";
+/// Before the names of environment variables.
+pub(super) const ENV_PREFIX: &str = "PLIMSOLL_";
+
+const fn key<T>(path: &'static str, kind: Kind<T>, doc: &'static str) -> Key<T> {
+    Key { path, kind, doc }
+}
+
+/// Keys with one place in the configuration.
+#[rustfmt::skip]
+pub(super) static KEYS: &[Key<Config>] = &[
+    key("server.listen", Kind::Address(|c| &mut c.server.listen),
+        "Address for clients and the HTTP API. `0.0.0.0:8000` = every IPv4 address of the host."),
+    key("server.admin_listen", Kind::Address(|c| &mut c.server.admin_listen),
+        "Address for metrics, health and admin calls. Keep it private."),
+    key("server.workers",
+        Kind::Count(0, limits::WORKERS_MAX as u64, Number::Usize(|c| &mut c.server.workers)),
+        "Worker threads; 0 = one per core."),
+    key("server.name", Kind::Text(|c| &mut c.server.name),
+        "Name of this node in `info` and in logs; empty = made up at start."),
+    key("server.allow_insecure_on_public",
+        Kind::Bool(|c| &mut c.server.allow_insecure_on_public),
+        "Start even though an `insecure` setting is on for an address others can reach. For a \
+         closed test network only."),
+    key("log.level", Kind::Choice {
+            names: &["error", "warn", "info", "debug", "trace"],
+            set: |c, at| c.log.level = match at {
+                0 => LogLevel::Error,
+                1 => LogLevel::Warn,
+                3 => LogLevel::Debug,
+                4 => LogLevel::Trace,
+                _ => LogLevel::Info,
+            },
+            get: |c| c.log.level as usize,
+        },
+        "Least important level that is shown."),
+    key("log.format", Kind::Choice {
+            names: &["text", "json"],
+            set: |c, at| c.log.format = if at == 1 { LogFormat::Json } else { LogFormat::Text },
+            get: |c| c.log.format as usize,
+        },
+        "`text` for people, `json` for collectors: one object per line."),
+    key("client.allowed_origins", Kind::List(|c| &mut c.policy.client.allowed_origins),
+        "Web pages that may connect, by their `Origin`: `https://app.example.com`, \
+         `https://*.example.com`, or `*` for every page. Clients that send no `Origin` (apps, \
+         servers) always pass. Empty = no web page."),
+    key("client.insecure", Kind::Bool(|c| &mut c.policy.client.insecure),
+        "Development only: everybody may do everything, without a token."),
+    key("client.allow_anonymous_connect_without_token",
+        Kind::Bool(|c| &mut c.policy.client.allow_anonymous_connect_without_token),
+        "A client without a token connects as a user with an empty id."),
+    key("client.disallow_anonymous_connection_tokens",
+        Kind::Bool(|c| &mut c.policy.client.disallow_anonymous_connection_tokens),
+        "Refuse tokens whose user id is empty."),
+    key("client.ping_interval",
+        Kind::Duration(0, DAY, |c| &mut c.policy.client.ping_interval_ms),
+        "Time between two pings of the server; 0 = none."),
+    key("client.pong_timeout",
+        Kind::Duration(0, DAY, |c| &mut c.policy.client.pong_timeout_ms),
+        "A client that does not answer a ping for so long is disconnected; 0 = no answer is \
+         needed. Must be shorter than `client.ping_interval`."),
+    key("client.queue_max_size",
+        Kind::Size(4 * 1024, QUEUE_BYTES_TOP, |c| &mut c.policy.client.queue_max_size_bytes),
+        "Bytes that wait for one slow client; above it the client is disconnected (3008)."),
+    key("client.channel_limit",
+        Kind::Count(1, 65_535, Number::Usize(|c| &mut c.policy.client.channel_limit)),
+        "Subscriptions of one connection."),
+    key("client.connection_limit",
+        Kind::Count(0, CONNECTIONS_TOP, Number::Usize(|c| &mut c.policy.client.connection_limit)),
+        "Connections of this node; one more gets HTTP status 503. 0 = no limit."),
+    key("client.user_connection_limit",
+        Kind::Count(0, CONNECTIONS_TOP,
+            Number::Usize(|c| &mut c.policy.client.user_connection_limit)),
+        "Connections of one user on this node. 0 = no limit."),
+    key("client.stale_close_delay",
+        Kind::Duration(SECOND, DAY, |c| &mut c.policy.client.stale_close_delay_ms),
+        "A connection that has not sent a good `connect` by then is closed."),
+    key("client.expired_close_delay",
+        Kind::Duration(0, DAY, |c| &mut c.policy.client.expired_close_delay_ms),
+        "How long a connection whose token ended may take to bring a new one."),
+    key("client.expired_sub_close_delay",
+        Kind::Duration(0, DAY, |c| &mut c.policy.client.expired_sub_close_delay_ms),
+        "The same for a subscription."),
+    key("client.history_max_publication_limit",
+        Kind::Count(1, limits::HISTORY_SIZE_MAX as u64,
+            Number::Usize(|c| &mut c.policy.client.history_max_publication_limit)),
+        "Publications in one history reply."),
+    key("client.recovery_max_publication_limit",
+        Kind::Count(1, limits::HISTORY_SIZE_MAX as u64,
+            Number::Usize(|c| &mut c.policy.client.recovery_max_publication_limit)),
+        "Publications a client may have missed and still recover."),
+    key("client.connect_include_server_time",
+        Kind::Bool(|c| &mut c.policy.client.connect_include_server_time),
+        "Tell clients the server's time when they connect."),
+    key("client.subscribe_to_user_personal_channel.enabled",
+        Kind::Bool(|c| &mut c.policy.client.subscribe_to_user_personal_channel),
+        "Subscribe each user with an id to its personal channel `#USER`."),
+    key("client.subscribe_to_user_personal_channel.personal_channel_namespace",
+        Kind::Text(|c| &mut c.policy.client.user_personal_channel_namespace),
+        "Namespace of the personal channels; empty = none."),
+    key("client.message_rate_limit",
+        Kind::Count(0, 1_000_000, Number::U32(|c| &mut c.policy.client.message_rate_limit)),
+        "Commands of one connection per second; 0 = no limit. Over it commands get error 111, \
+         then the client is disconnected."),
+    key("client.message_rate_burst",
+        Kind::Count(0, 1_000_000, Number::U32(|c| &mut c.policy.client.message_rate_burst)),
+        "Commands that may come at once; at least the rate."),
+    key("client.subscription_token.enabled", Kind::Bool(|c| &mut c.token.subscription_enabled),
+        "Check subscription tokens by the keys of this section instead of `client.token`."),
+    key("websocket.message_size_limit",
+        Kind::Size(1024, MESSAGE_BYTES_TOP, |c| &mut c.policy.websocket.message_size_limit_bytes),
+        "Bytes of one message from a client; above it the connection is closed (1009)."),
+    key("websocket.fragments_max",
+        Kind::Count(1, 65_536, Number::Usize(|c| &mut c.policy.websocket.fragments_max)),
+        "Frames one message may come in."),
+    key("websocket.compression", Kind::Bool(|c| &mut c.policy.websocket.compression),
+        "Offer permessage-deflate. Costs processor time; saves bytes of text messages."),
+    key("websocket.compression_level",
+        Kind::Count(1, 9, Number::U32(|c| &mut c.policy.websocket.compression_level)),
+        "1 = fastest, 9 = smallest."),
+    key("websocket.compression_min_size",
+        Kind::Size(0, MESSAGE_BYTES_TOP,
+            |c| &mut c.policy.websocket.compression_min_size_bytes),
+        "Shorter messages are sent as they are."),
+    key("websocket.write_timeout",
+        Kind::Duration(100, 600 * SECOND, |c| &mut c.policy.websocket.write_timeout_ms),
+        "A client that takes no byte for so long is disconnected (3009)."),
+    key("channel.max_length",
+        Kind::Count(1, limits::CHANNEL_NAME_BYTES_MAX as u64,
+            Number::Usize(|c| &mut c.policy.channel.max_length)),
+        "Bytes of a channel name."),
+    key("channel.private_prefix", Kind::Text(|c| &mut c.policy.channel.private_prefix),
+        "Channels that begin so need a subscription token; empty = none do."),
+    key("channel.namespace_boundary", Kind::Text(|c| &mut c.policy.channel.namespace_boundary),
+        "Ends the namespace in a channel name."),
+    key("channel.user_boundary", Kind::Text(|c| &mut c.policy.channel.user_boundary),
+        "Begins the list of users in the name of a user-limited channel."),
+    key("channel.user_separator", Kind::Text(|c| &mut c.policy.channel.user_separator),
+        "Stands between the users of that list."),
+    key("http_api.key", Kind::Secret(|c| &mut c.http_api.key),
+        "Key of the HTTP API. Unset = every call is refused."),
+    key("http_api.insecure", Kind::Bool(|c| &mut c.http_api.insecure),
+        "Development only: no key is needed."),
+    key("http_api.disabled", Kind::Bool(|c| &mut c.http_api.disabled),
+        "Do not offer the HTTP API at all."),
+    key("http_api.error_mode", Kind::Choice {
+            names: &["", "transport"],
+            set: |c, at| c.http_api.error_mode = match at {
+                1 => ErrorMode::Transport,
+                _ => ErrorMode::Body,
+            },
+            get: |c| c.http_api.error_mode as usize,
+        },
+        "`transport` = errors of the API are HTTP statuses too, not only in the body."),
+    key("admin.key", Kind::Secret(|c| &mut c.admin.key),
+        "Key of the admin calls. Unset = every call that needs it is refused."),
+    key("admin.insecure", Kind::Bool(|c| &mut c.admin.insecure),
+        "Development only: no key is needed."),
+];
+
+/// Keys of `client.token` and `client.subscription_token`.
+#[rustfmt::skip]
+pub(super) static TOKEN_KEYS: &[Key<TokenSettings>] = &[
+    key("hmac_secret_key", Kind::Secret(|t| &mut t.hmac_secret_key),
+        "Secret for HS256, HS384 and HS512; 32 random bytes or more."),
+    key("hmac_previous_secret_key", Kind::Secret(|t| &mut t.hmac_previous_secret_key),
+        "The secret before, still accepted while keys are changed."),
+    key("hmac_previous_secret_key_valid_until",
+        Kind::Count(0, u64::MAX, Number::U64(|t| &mut t.hmac_previous_secret_key_valid_until)),
+        "Unix time in seconds until which the secret before counts; 0 = no end."),
+    key("rsa_public_key", Kind::Text(|t| &mut t.rsa_public_key),
+        "PEM text of an RSA public key (2048 bits or more) for RS256, RS384 and RS512."),
+    key("ecdsa_public_key", Kind::Text(|t| &mut t.ecdsa_public_key),
+        "PEM text of a public key on P-256 (ES256) or P-384 (ES384)."),
+    key("ed25519_public_key", Kind::Text(|t| &mut t.ed25519_public_key),
+        "PEM text of an Ed25519 public key for EdDSA."),
+    key("audience", Kind::Text(|t| &mut t.audience),
+        "The `aud` claim must be or contain this; empty = not checked."),
+    key("issuer", Kind::Text(|t| &mut t.issuer),
+        "The `iss` claim must be this; empty = not checked."),
+    key("user_id_claim", Kind::Text(|t| &mut t.user_id_claim),
+        "Claim with the user id; empty = `sub`."),
+    key("leeway", Kind::Duration(0, 300 * SECOND, |t| &mut t.leeway_ms),
+        "How far the clocks of issuer and server may differ."),
+];
+
+/// Options of `channel.without_namespace` and of each of `channel.namespaces`.
+#[rustfmt::skip]
+pub(super) static OPTION_KEYS: &[Key<ChannelOptions>] = &[
+    key("presence", Kind::Bool(|o| &mut o.presence),
+        "Keep who is subscribed."),
+    key("join_leave", Kind::Bool(|o| &mut o.join_leave),
+        "Tell subscribers that ask for it who came and went."),
+    key("force_push_join_leave", Kind::Bool(|o| &mut o.force_push_join_leave),
+        "Tell all subscribers, asked or not."),
+    key("history_size",
+        Kind::Count(0, limits::HISTORY_SIZE_MAX as u64, Number::Usize(|o| &mut o.history_size)),
+        "Publications kept per channel; needs `history_ttl`. 0 = none."),
+    key("history_ttl", Kind::Duration(0, YEAR, |o| &mut o.history_ttl_ms),
+        "How long a publication is kept; needs `history_size`."),
+    key("history_meta_ttl", Kind::Duration(0, 10 * YEAR, |o| &mut o.history_meta_ttl_ms),
+        "How long a channel remembers its position after its last publication; at least \
+         `history_ttl`. 0 = the default."),
+    key("force_positioning", Kind::Bool(|o| &mut o.force_positioning),
+        "Every subscription notices that it missed something. Needs history."),
+    key("allow_positioning", Kind::Bool(|o| &mut o.allow_positioning),
+        "A client may ask for that."),
+    key("force_recovery", Kind::Bool(|o| &mut o.force_recovery),
+        "Every subscription gets what it missed while away. Needs history."),
+    key("allow_recovery", Kind::Bool(|o| &mut o.allow_recovery),
+        "A client may ask for that."),
+    key("force_recovery_mode", Kind::Choice {
+            names: &["stream", "cache"],
+            set: |o, at| o.recovery_mode = match at {
+                1 => RecoveryMode::Cache,
+                _ => RecoveryMode::Stream,
+            },
+            get: |o| o.recovery_mode as usize,
+        },
+        "What recovery delivers: `stream` = all missed publications, `cache` = the latest only."),
+    key("auto_cache_recover", Kind::Bool(|o| &mut o.auto_cache_recover),
+        "In cache mode, give the latest publication to new subscribers too."),
+    key("allow_subscribe_for_client", Kind::Bool(|o| &mut o.allow_subscribe_for_client),
+        "Any user with an id may subscribe."),
+    key("allow_subscribe_for_anonymous", Kind::Bool(|o| &mut o.allow_subscribe_for_anonymous),
+        "Users without an id may subscribe too; goes with `allow_subscribe_for_client`."),
+    key("allow_publish_for_client", Kind::Bool(|o| &mut o.allow_publish_for_client),
+        "Any user with an id may publish, without passing through a backend."),
+    key("allow_publish_for_subscriber", Kind::Bool(|o| &mut o.allow_publish_for_subscriber),
+        "Subscribers may publish."),
+    key("allow_publish_for_anonymous", Kind::Bool(|o| &mut o.allow_publish_for_anonymous),
+        "The same for users without an id; goes with one of the two before."),
+    key("allow_presence_for_client", Kind::Bool(|o| &mut o.allow_presence_for_client),
+        "Any user with an id may read presence."),
+    key("allow_presence_for_subscriber", Kind::Bool(|o| &mut o.allow_presence_for_subscriber),
+        "Subscribers may read presence."),
+    key("allow_presence_for_anonymous", Kind::Bool(|o| &mut o.allow_presence_for_anonymous),
+        "The same for users without an id; goes with one of the two before."),
+    key("allow_history_for_client", Kind::Bool(|o| &mut o.allow_history_for_client),
+        "Any user with an id may read history."),
+    key("allow_history_for_subscriber", Kind::Bool(|o| &mut o.allow_history_for_subscriber),
+        "Subscribers may read history."),
+    key("allow_history_for_anonymous", Kind::Bool(|o| &mut o.allow_history_for_anonymous),
+        "The same for users without an id; goes with one of the two before."),
+    key("allow_user_limited_channels", Kind::Bool(|o| &mut o.allow_user_limited_channels),
+        "Users listed in the channel's name (`dialog#42,43`) may subscribe, others not."),
+    key("channel_regex", Kind::OptionalText(|o| &mut o.channel_regex),
+        "The name after the namespace must match; empty = any."),
+    key("publication_data_format", Kind::Choice {
+            names: &["", "json", "json_object"],
+            // JSON is all this server takes, so `json` says nothing new.
+            set: |o, at| o.require_json_object = at == 2,
+            get: |o| if o.require_json_object { 2 } else { 0 },
+        },
+        "`json_object` = a publication must be a JSON object, not any JSON value."),
+];
+
+/// Centrifugo's keys that are not here, by the start of their paths: told apart from typing
+/// errors.
+pub(super) static ABSENT: &[(&str, &str)] = &[
+    ("client.token.jwks_public_endpoint", "keys from a JWKS endpoint are not supported"),
+    ("client.token.audience_regex", "use `audience`"),
+    ("client.token.issuer_regex", "use `issuer`"),
+    ("client.proxy", "proxies to a backend are not supported"),
+    ("rpc", "RPC is not supported"),
+    ("engine", "only the memory engine exists, and it needs no setting"),
+    ("broker", "only the memory broker exists, and it needs no setting"),
+    ("presence_manager", "presence is kept in memory, without a setting"),
+    ("http_server", "use `server.listen` and `server.admin_listen`"),
+];
+
+/// A key and where its section's values are.
+pub(super) enum Slot {
+    Main(&'static Key<Config>),
+    Token(&'static Key<TokenSettings>, At<Config, TokenSettings>),
+    Options(&'static Key<ChannelOptions>, At<Config, ChannelOptions>),
+    /// The list of namespaces.
+    Namespaces,
+}
+
+/// Every key with its full path, in the order of the reference.
+pub(super) fn slots() -> Vec<(String, Slot)> {
+    let mut slots = Vec::new();
+    let token = |slots: &mut Vec<_>, section: &str, at: At<Config, TokenSettings>| {
+        let keys = TOKEN_KEYS.iter();
+        slots.extend(keys.map(|key| (format!("{section}.{}", key.path), Slot::Token(key, at))));
+    };
+    for key in KEYS {
+        if key.path == "client.subscription_token.enabled" {
+            token(&mut slots, "client.token", |c| &mut c.token.connection);
+        }
+        slots.push((key.path.to_owned(), Slot::Main(key)));
+        if key.path == "client.subscription_token.enabled" {
+            token(&mut slots, "client.subscription_token", |c| &mut c.token.subscription);
+        }
+        if key.path == "channel.user_separator" {
+            let at: At<Config, ChannelOptions> = |c| &mut c.policy.channel.without_namespace;
+            slots.extend(OPTION_KEYS.iter().map(|key| {
+                (format!("channel.without_namespace.{}", key.path), Slot::Options(key, at))
+            }));
+            slots.push((NAMESPACES.to_owned(), Slot::Namespaces));
+        }
+    }
+    slots
+}
+
+/// Name of the environment variable of the key at `path`.
+pub(super) fn env_name(path: &str) -> String {
+    format!("{ENV_PREFIX}{}", path.replace('.', "_").to_uppercase())
+}

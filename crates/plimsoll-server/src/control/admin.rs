@@ -1,0 +1,85 @@
+//! The admin listener: metrics, health, readiness, status.
+
+use super::http::{Reply, json, key_of, reply, serve_connection, text};
+use super::status;
+use crate::node::Node;
+use crate::telemetry::metrics;
+use crate::worker::letter::{Order, Report};
+use hyper::body::Incoming;
+use hyper::{Method, Request, StatusCode};
+use plimsoll_core::limits;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+
+/// How long a worker may take to show that it is alive.
+const READY_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Serves the admin paths for ever.
+pub async fn serve(listener: TcpListener, node: Arc<Node>) {
+    let room = Arc::new(Semaphore::new(limits::ADMIN_CONNECTIONS_MAX));
+    let rates = status::Rates::spawn(Arc::clone(&node));
+    loop {
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "the admin listener cannot accept");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let Ok(permit) = Arc::clone(&room).try_acquire_owned() else { continue };
+        let (node, rates) = (Arc::clone(&node), Arc::clone(&rates));
+        tokio::spawn(async move {
+            let handle = |request| {
+                let (node, rates) = (Arc::clone(&node), Arc::clone(&rates));
+                async move { answer(request, &node, &rates).await }
+            };
+            serve_connection(stream, handle).await;
+            drop(permit);
+        });
+    }
+}
+
+async fn answer(request: Request<Incoming>, node: &Node, rates: &status::Rates) -> Reply {
+    let path = request.uri().path();
+    if path.starts_with("/admin/") && !allowed(&request, node) {
+        return text(StatusCode::UNAUTHORIZED, "an admin key is needed\n");
+    }
+    if request.method() != Method::GET {
+        return text(StatusCode::METHOD_NOT_ALLOWED, "GET only\n");
+    }
+    match path {
+        "/health" => json(StatusCode::OK, "{}"),
+        "/ready" => ready(node).await,
+        "/metrics" => {
+            reply(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", metrics::render(node))
+        }
+        "/admin/status" => json(StatusCode::OK, status::render(node, rates)),
+        _ => text(StatusCode::NOT_FOUND, "not found\n"),
+    }
+}
+
+fn allowed(request: &Request<Incoming>, node: &Node) -> bool {
+    let admin = &node.config.admin;
+    let given = key_of(request.headers(), request.uri().query()).unwrap_or_default();
+    admin.insecure || admin.key.matches(given)
+}
+
+/// Ready means that every worker answers a letter, not that a flag is set.
+async fn ready(node: &Node) -> Reply {
+    if node.is_stopping() {
+        return text(StatusCode::SERVICE_UNAVAILABLE, "stopping\n");
+    }
+    let all = node.order_all(|| Order::Echo);
+    match tokio::time::timeout(READY_PATIENCE, all).await {
+        Ok(reports)
+            if reports.len() == node.stats.len()
+                && reports.iter().all(|r| matches!(r, Report::Echo)) =>
+        {
+            json(StatusCode::OK, "{}")
+        }
+        _ => text(StatusCode::SERVICE_UNAVAILABLE, "a worker does not answer\n"),
+    }
+}

@@ -1,0 +1,202 @@
+//! Methods about channels.
+
+use super::requests::{self, Content};
+use super::{ApiError, Outcome, answers, error_object};
+use crate::node::Node;
+use crate::telemetry::memory;
+use crate::worker::letter::{Order, Report};
+use plimsoll_core::codes::ClientError;
+use plimsoll_core::home::{PublishRequest, Request};
+use plimsoll_core::limits;
+use plimsoll_core::policy::ChannelOptions;
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+pub async fn publish(params: &str, node: &Arc<Node>) -> Outcome {
+    let requests::Channel { channel } = requests::parse(params)?;
+    let content: Content<'_> = requests::parse(params)?;
+    let request = content.request(node)?;
+    publish_one(channel, request, node).await
+}
+
+pub async fn broadcast(params: &str, node: &Arc<Node>) -> Outcome {
+    let requests::Broadcast { channels } = requests::parse(params)?;
+    let content: Content<'_> = requests::parse(params)?;
+    if channels.is_empty() {
+        return Err(ClientError::BAD_REQUEST.into());
+    }
+    if channels.len() > limits::API_BATCH_MAX {
+        return Err(ClientError::LIMIT_EXCEEDED.into());
+    }
+    let request = content.request(node)?;
+    let mut responses = Vec::with_capacity(channels.len());
+    for channel in channels {
+        responses.push(match publish_one(channel, request.clone(), node).await {
+            Ok(result) => format!("{{\"result\":{result}}}"),
+            Err(ApiError::Told(error)) => format!("{{\"error\":{}}}", error_object(error)),
+            Err(other) => return Err(other),
+        });
+    }
+    Ok(format!("{{\"responses\":[{}]}}", responses.join(",")))
+}
+
+impl Content<'_> {
+    fn request(self, node: &Node) -> Result<PublishRequest, ApiError> {
+        // What a client may not send it is not sent either.
+        let most = node.config.policy.websocket.message_size_limit_bytes;
+        let data = requests::payload(self.data, self.b64data.as_deref(), most)?;
+        let tags = self.tags.map(|tags| json!(tags).to_string());
+        if tags.as_ref().is_some_and(|t| t.len() > limits::INFO_BYTES_MAX) {
+            return Err(ClientError::LIMIT_EXCEEDED.into());
+        }
+        Ok(PublishRequest {
+            data: data.ok_or(ClientError::BAD_REQUEST)?,
+            info: None,
+            tags: tags.map(Into::into),
+            idempotency_key: requests::key(self.idempotency_key)?,
+            skip_history: self.skip_history,
+            version: (self.version > 0).then(|| (self.version, self.version_epoch.into())),
+        })
+    }
+}
+
+async fn publish_one(channel: String, request: PublishRequest, node: &Arc<Node>) -> Outcome {
+    let options = options(&channel, node)?;
+    if options.require_json_object && !request.data.starts_with('{') {
+        return Err(ClientError::BAD_REQUEST.into());
+    }
+    answers::render(node.ask_home(channel.into(), Request::Publish(request)).await)
+}
+
+pub async fn presence(params: &str, node: &Arc<Node>) -> Outcome {
+    about_members(params, node, Request::Presence).await
+}
+
+pub async fn presence_stats(params: &str, node: &Arc<Node>) -> Outcome {
+    about_members(params, node, Request::PresenceStats).await
+}
+
+async fn about_members(params: &str, node: &Arc<Node>, request: Request) -> Outcome {
+    let requests::Channel { channel } = requests::parse(params)?;
+    if !options(&channel, node)?.presence {
+        return Err(ClientError::NOT_AVAILABLE.into());
+    }
+    answers::render(node.ask_home(channel.into(), request).await)
+}
+
+pub async fn history(params: &str, node: &Arc<Node>) -> Outcome {
+    let h: requests::History = requests::parse(params)?;
+    if !options(&h.channel, node)?.has_history() {
+        return Err(ClientError::NOT_AVAILABLE.into());
+    }
+    if h.reverse && h.since.as_ref().is_some_and(|s| s.offset == 0) {
+        return Err(ClientError::BAD_REQUEST.into());
+    }
+    let most = node.config.policy.client.history_max_publication_limit;
+    let limit = usize::try_from(h.limit).map_or(most, |n| n.min(most));
+    let request = Request::History { since: h.since.map(Into::into), limit, reverse: h.reverse };
+    answers::render(node.ask_home(h.channel.into(), request).await)
+}
+
+pub async fn history_remove(params: &str, node: &Arc<Node>) -> Outcome {
+    let requests::Channel { channel } = requests::parse(params)?;
+    if !options(&channel, node)?.has_history() {
+        return Err(ClientError::NOT_AVAILABLE.into());
+    }
+    answers::render(node.ask_home(channel.into(), Request::HistoryRemove).await)
+}
+
+pub async fn channels(params: &str, node: &Arc<Node>) -> Outcome {
+    let requests::Channels { pattern } = requests::parse(params)?;
+    if pattern.len() > limits::CHANNEL_NAME_BYTES_MAX {
+        return Err(ClientError::BAD_REQUEST.into());
+    }
+    let mut found = BTreeMap::new();
+    for report in node.order_all(|| Order::Channels).await {
+        let Report::Channels(channels) = report else { continue };
+        for (name, num_clients) in channels {
+            if pattern.is_empty() || glob(pattern.as_bytes(), name.as_bytes()) {
+                found.insert(name.to_string(), json!({ "num_clients": num_clients }));
+            }
+        }
+    }
+    Ok(json!({ "channels": found }).to_string())
+}
+
+/// `*` stands for any text, `?` for any one byte. Linear but for one backtracking point, so no
+/// pattern can make it slow.
+fn glob(pattern: &[u8], text: &[u8]) -> bool {
+    let (mut p, mut t) = (0, 0);
+    let mut star = None;
+    while let Some(&byte) = text.get(t) {
+        match pattern.get(p) {
+            Some(b'*') => {
+                star = Some((p, t));
+                p += 1;
+            }
+            Some(&c) if c == b'?' || c == byte => {
+                p += 1;
+                t += 1;
+            }
+            _ => {
+                let Some((at, from)) = star else { return false };
+                star = Some((at, from + 1));
+                p = at + 1;
+                t = from + 1;
+            }
+        }
+    }
+    pattern.get(p..).is_some_and(|rest| rest.iter().all(|b| *b == b'*'))
+}
+
+pub fn info(node: &Node) -> String {
+    let sum = |pick: fn(&crate::telemetry::stats::WorkerStats) -> u64| -> u64 {
+        node.stats.iter().map(|s| pick(s)).sum()
+    };
+    json!({ "nodes": [{
+        "uid": node.uid,
+        "name": node.name,
+        "version": env!("CARGO_PKG_VERSION"),
+        "num_clients": node.population.connections(),
+        "num_users": node.population.users(),
+        "num_channels": sum(|s| s.channels_home.get()),
+        "num_subs": sum(|s| s.subscriptions.get()),
+        "uptime": node.started.elapsed().as_secs(),
+        "process": { "cpu": memory::cpu_seconds(), "rss": memory::resident_bytes() },
+    }]})
+    .to_string()
+}
+
+/// Options of a channel; error 102 or 107 when its name is no good.
+pub(super) fn options<'a>(
+    channel: &str,
+    node: &'a Node,
+) -> Result<&'a ChannelOptions, ClientError> {
+    let namespace = node.shared.channels.resolve(channel)?.namespace;
+    Ok(node.shared.channels.options(namespace))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::glob;
+
+    #[test]
+    fn globs() {
+        for (pattern, text, want) in [
+            ("*", "anything", true),
+            ("chat:*", "chat:room", true),
+            ("chat:*", "news:room", false),
+            ("*:1?", "a:12", true),
+            ("*:1?", "a:1", false),
+            ("a*b*c", "aXbYbZc", true),
+            ("a*b*c", "aXbYbZ", false),
+            ("", "", true),
+            ("[a]", "a", false),
+        ] {
+            assert_eq!(glob(pattern.as_bytes(), text.as_bytes()), want, "{pattern} {text}");
+        }
+        let text = "a".repeat(255);
+        assert!(!glob("*a*a*a*a*a*a*a*a*b".as_bytes(), text.as_bytes()), "and it ends");
+    }
+}

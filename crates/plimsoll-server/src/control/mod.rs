@@ -1,0 +1,146 @@
+//! Everything that may wait: the HTTP API and demo page on the public port, signals, and (on a
+//! thread of its own) the admin listener.
+
+mod admin;
+mod api;
+mod demo;
+mod http;
+mod status;
+
+use crate::auth::Verifier;
+use crate::config::Config;
+use crate::node::{Node, Parts};
+use crate::worker::core::Shared;
+use crate::worker::listener::listen;
+use plimsoll_core::channel::Channels;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Why the node did not start, or ended badly.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address could not be listened on.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A key of the configuration cannot be used.
+    #[error("configuration: {0}")]
+    Config(String),
+    /// The system refused something.
+    #[error("{0}")]
+    System(#[from] io::Error),
+}
+
+/// Where a node can be reached.
+#[derive(Clone, Copy, Debug)]
+pub struct Addresses {
+    /// Clients and the HTTP API.
+    pub clients: SocketAddr,
+    /// Metrics, health, admin calls.
+    pub admin: SocketAddr,
+}
+
+/// Runs a node until SIGTERM or SIGINT. `development` serves the demo page at `/`; `ready` is
+/// called once when everything listens.
+pub fn run(
+    mut config: Config,
+    development: bool,
+    ready: impl FnOnce(Addresses),
+) -> Result<(), StartError> {
+    raise_descriptor_limit();
+    let admin_address = config.server.admin_listen;
+    let admin = TcpListener::bind(admin_address)
+        .map_err(|source| StartError::Listen { address: admin_address, source })?;
+    admin.set_nonblocking(true)?;
+    let workers = worker_count(&config);
+    let address = config.server.listen;
+    let listeners =
+        listen(address, workers).map_err(|source| StartError::Listen { address, source })?;
+    if let Some(listener) = listeners.first() {
+        config.server.listen = listener.local_addr()?;
+    }
+    if development && address.port() == 0 {
+        // The port was the system's choice: only now is it known which pages are our own.
+        config.allow_own_pages();
+    }
+    let addresses = Addresses { clients: config.server.listen, admin: admin.local_addr()? };
+    let shared = shared_of(&config, workers)?;
+    let (node, parts) = Node::start(config, shared, listeners)?;
+    spawn_admin(admin, Arc::clone(&node))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    ready(addresses);
+    tracing::info!(clients = %addresses.clients, admin = %addresses.admin, node = %node.name,
+        workers = node.stats.len(), "started");
+    runtime.block_on(until_stopped(node, parts, development))
+}
+
+async fn until_stopped(node: Arc<Node>, parts: Parts, development: bool) -> Result<(), StartError> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let http = http::serve_handed_off(parts.handed_off, Arc::clone(&node), development);
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+        () = http => {}
+    }
+    tracing::info!("stopping: all connections are closed with 3001");
+    node.stop().await;
+    for worker in parts.workers {
+        match tokio::task::spawn_blocking(|| worker.join()).await {
+            Ok(Ok(result)) => result?,
+            _ => return Err(io::Error::other("a worker ended by a panic").into()),
+        }
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn shared_of(config: &Config, workers: usize) -> Result<Arc<Shared>, StartError> {
+    let tokens = Verifier::new(&config.token).map_err(|e| StartError::Config(e.to_string()))?;
+    let channels = Channels::new(config.policy.channel.clone()).map_err(StartError::Config)?;
+    Ok(Arc::new(Shared {
+        policy: config.policy.clone(),
+        channels: Arc::new(channels),
+        tokens: Box::new(tokens),
+        workers,
+    }))
+}
+
+fn worker_count(config: &Config) -> usize {
+    let wanted = match config.server.workers {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        n => n,
+    };
+    wanted.min(plimsoll_core::limits::WORKERS_MAX)
+}
+
+/// A thread and runtime of its own: it answers while the workers and the API are busy.
+fn spawn_admin(listener: TcpListener, node: Arc<Node>) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let serve = move || {
+        runtime.block_on(async {
+            match tokio::net::TcpListener::from_std(listener) {
+                Ok(listener) => admin::serve(listener, node).await,
+                Err(error) => tracing::error!(%error, "the admin listener failed"),
+            }
+        });
+    };
+    std::thread::Builder::new().name("admin".into()).spawn(serve)?;
+    Ok(())
+}
+
+/// Every connection is a descriptor: the soft limit is raised to the hard one.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "the limit of file descriptors could not be raised");
+    }
+}

@@ -1,0 +1,283 @@
+//! A running node: what is started where, and what its parts share.
+
+use crate::config::Config;
+use crate::telemetry::stats::WorkerStats;
+use crate::worker::core::Shared;
+use crate::worker::driver::{self, Setup};
+use crate::worker::letter::{Letter, Order, Report};
+use crate::worker::mailbox::Mailbox;
+use plimsoll_core::limits;
+use plimsoll_core::model::home_of;
+use rustix::fd::OwnedFd;
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use tokio::sync::{mpsc, oneshot};
+
+/// A socket that is not a WebSocket, with the bytes already read from it.
+pub struct HandedOff {
+    /// The socket, non-blocking.
+    pub stream: TcpStream,
+    /// What was read.
+    pub read: Vec<u8>,
+}
+
+/// What every worker holds of the rest of the node.
+#[derive(Clone)]
+pub struct Links {
+    /// To the HTTP server.
+    pub handed_off: mpsc::Sender<HandedOff>,
+    /// Callers that wait for a worker.
+    pub tickets: Arc<Tickets>,
+    /// Connections and users of the node.
+    pub population: Arc<Population>,
+}
+
+/// Callers of the control runtime that wait for reports.
+#[derive(Default)]
+pub struct Tickets {
+    next: AtomicU64,
+    waiting: Mutex<HashMap<u64, oneshot::Sender<Report>>>,
+}
+
+impl Tickets {
+    /// A new ticket and where its report arrives.
+    fn open(&self) -> (u64, oneshot::Receiver<Report>) {
+        let ticket = self.next.fetch_add(1, Ordering::Relaxed);
+        let (sender, receiver) = oneshot::channel();
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(ticket, sender);
+        (ticket, receiver)
+    }
+
+    /// Hands a report to who waits for it, if somebody still does.
+    pub fn answer(&self, ticket: u64, report: Report) {
+        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&ticket);
+        if let Some(sender) = waiting {
+            let _ = sender.send(report);
+        }
+    }
+}
+
+const USER_SHARDS: usize = 64;
+
+/// Connections and users of the whole node. Touched when somebody comes or goes, never for a
+/// message.
+pub struct Population {
+    connections: AtomicUsize,
+    users: Vec<Mutex<HashMap<Arc<str>, usize>>>,
+    hasher: RandomState,
+}
+
+impl Default for Population {
+    fn default() -> Self {
+        let users = (0..USER_SHARDS).map(|_| Mutex::default()).collect();
+        Self { connections: AtomicUsize::new(0), users, hasher: RandomState::new() }
+    }
+}
+
+impl Population {
+    /// Counts one connection more, unless `limit` (0: none) is reached.
+    pub fn admit(&self, limit: usize) -> bool {
+        let before = self.connections.fetch_add(1, Ordering::Relaxed);
+        let fits = limit == 0 || before < limit;
+        if !fits {
+            self.dismiss();
+        }
+        fits
+    }
+
+    /// One connection less.
+    pub fn dismiss(&self) {
+        self.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Connections now.
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    /// Counts one connection of a user more, unless `limit` (0: none) is reached.
+    pub fn enter(&self, user: &Arc<str>, limit: usize) -> bool {
+        let mut users = self.shard(user);
+        let count = users.entry(Arc::clone(user)).or_default();
+        if limit > 0 && *count >= limit {
+            return false;
+        }
+        *count += 1;
+        true
+    }
+
+    /// One connection of a user less.
+    pub fn leave(&self, user: &Arc<str>) {
+        let mut users = self.shard(user);
+        if let Some(count) = users.get_mut(user) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                users.remove(user);
+            }
+        }
+    }
+
+    /// Distinct users now.
+    pub fn users(&self) -> usize {
+        let len = |m: &Mutex<HashMap<Arc<str>, usize>>| {
+            m.lock().unwrap_or_else(PoisonError::into_inner).len()
+        };
+        self.users.iter().map(len).sum()
+    }
+
+    fn shard(&self, user: &str) -> std::sync::MutexGuard<'_, HashMap<Arc<str>, usize>> {
+        let at = self.hasher.hash_one(user) as usize % USER_SHARDS;
+        self.users[at].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A node as the control runtime sees it.
+pub struct Node {
+    /// Checked configuration.
+    pub config: Config,
+    /// Figures by worker.
+    pub stats: Vec<Arc<WorkerStats>>,
+    /// Connections and users.
+    pub population: Arc<Population>,
+    /// What sessions share.
+    pub shared: Arc<Shared>,
+    /// Name of the node.
+    pub name: String,
+    /// A random id of this run.
+    pub uid: String,
+    /// Zero of the monotonic clock.
+    pub started: Instant,
+    /// Unix seconds of the start.
+    pub started_unix_s: u64,
+    boxes: Vec<Arc<Mailbox<Letter>>>,
+    tickets: Arc<Tickets>,
+    stopping: Arc<AtomicBool>,
+}
+
+/// Threads and receivers that belong to a node.
+pub struct Parts {
+    /// Worker threads.
+    pub workers: Vec<JoinHandle<io::Result<()>>>,
+    /// Sockets for the HTTP server.
+    pub handed_off: mpsc::Receiver<HandedOff>,
+}
+
+impl Node {
+    /// Starts the workers, each with one of the listeners.
+    pub fn start(
+        config: Config,
+        shared: Arc<Shared>,
+        listeners: Vec<TcpListener>,
+    ) -> io::Result<(Arc<Self>, Parts)> {
+        let count = shared.workers;
+        let (handed_off_to, handed_off) = mpsc::channel(limits::HANDOFF_QUEUE_MAX);
+        let population = Arc::<Population>::default();
+        let tickets = Arc::<Tickets>::default();
+        let links = Links {
+            handed_off: handed_off_to,
+            tickets: Arc::clone(&tickets),
+            population: Arc::clone(&population),
+        };
+        let stats: Vec<_> = (0..count).map(|_| Arc::<WorkerStats>::default()).collect();
+        let alarms = (0..count).map(|_| driver::alarm()).collect::<io::Result<Vec<_>>>()?;
+        // boxes[reader][writer]; the last writer is the control runtime.
+        let boxes: Vec<Vec<Arc<Mailbox<Letter>>>> = alarms
+            .iter()
+            .map(|(_, sleeper)| {
+                let one = || Mailbox::new(limits::MAILBOX_LETTERS_MAX, Arc::clone(sleeper));
+                (0..=count).map(|_| Arc::new(one())).collect()
+            })
+            .collect();
+        let started = Instant::now();
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let stopping = Arc::new(AtomicBool::new(false));
+        let mut workers = Vec::with_capacity(count);
+        for (id, (listener, (alarm, sleeper))) in listeners.into_iter().zip(&alarms).enumerate() {
+            let setup = Setup {
+                id: id as u16,
+                listener,
+                shared: Arc::clone(&shared),
+                stats: Arc::clone(&stats[id]),
+                sleeper: Arc::clone(sleeper),
+                alarm: Arc::<OwnedFd>::clone(alarm),
+                inbox: boxes[id].clone(),
+                outbox: boxes.iter().map(|b| Arc::clone(&b[id])).collect(),
+                links: links.clone(),
+                started,
+                stopping: Arc::clone(&stopping),
+            };
+            let name = format!("worker-{id}");
+            workers.push(std::thread::Builder::new().name(name).spawn(|| driver::run(setup))?);
+        }
+        let uid = format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
+        let name = match config.server.name.as_str() {
+            "" => format!("plimsoll-{}", uid.get(..8).unwrap_or_default()),
+            name => name.to_owned(),
+        };
+        let node = Self {
+            stats,
+            population,
+            shared,
+            name,
+            uid,
+            started,
+            started_unix_s: unix.as_secs(),
+            boxes: boxes.iter().map(|b| Arc::clone(&b[count])).collect(),
+            tickets,
+            stopping,
+            config,
+        };
+        Ok((Arc::new(node), Parts { workers, handed_off }))
+    }
+
+    /// Asks the home of a channel.
+    pub async fn ask_home(
+        &self,
+        channel: Arc<str>,
+        request: plimsoll_core::home::Request,
+    ) -> Option<Report> {
+        let home = home_of(&channel, self.boxes.len());
+        let received_us = self.started.elapsed().as_micros() as u64;
+        self.order(home, Order::Home { channel, request, received_us }).await
+    }
+
+    /// Gives an order to one worker. `None`: its mailbox is full, or the node stops.
+    pub async fn order(&self, worker: usize, order: Order) -> Option<Report> {
+        let (ticket, report) = self.tickets.open();
+        let mut batch = vec![Letter::Control { ticket, order }];
+        if let Some(mailbox) = self.boxes.get(worker) {
+            mailbox.post(&mut batch);
+        }
+        if !batch.is_empty() {
+            self.tickets.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&ticket);
+            return None;
+        }
+        report.await.ok()
+    }
+
+    /// Gives an order to all workers and collects their reports.
+    pub async fn order_all(&self, make: impl Fn() -> Order) -> Vec<Report> {
+        let mut reports = Vec::with_capacity(self.boxes.len());
+        for worker in 0..self.boxes.len() {
+            reports.extend(self.order(worker, make()).await);
+        }
+        reports
+    }
+
+    /// Closes all connections (3001) and lets the workers end.
+    pub async fn stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+        self.order_all(|| Order::Stop).await;
+    }
+
+    /// Does the node stop?
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+}

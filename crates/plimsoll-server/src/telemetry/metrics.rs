@@ -1,0 +1,270 @@
+//! `/metrics`: every metric declared once, in Prometheus' text form.
+
+use super::memory;
+use super::stats::{Cell, Histogram, WorkerStats};
+use crate::node::Node;
+use std::fmt::Write;
+use std::sync::Arc;
+
+/// Where a metric's value comes from.
+enum Source {
+    /// A sum over the workers.
+    Sum(fn(&WorkerStats) -> &Cell),
+    /// Sums over the workers, one for each value of a label.
+    Labelled(&'static str, &'static [(&'static str, fn(&WorkerStats) -> &Cell)]),
+    /// A histogram, added up over the workers.
+    Histogram(fn(&WorkerStats) -> &Histogram),
+    /// A figure of the whole node.
+    Node(fn(&Node) -> f64),
+}
+
+struct Metric {
+    name: &'static str,
+    kind: &'static str,
+    help: &'static str,
+    source: Source,
+}
+
+const fn counter(name: &'static str, help: &'static str, source: Source) -> Metric {
+    Metric { name, kind: "counter", help, source }
+}
+
+const fn gauge(name: &'static str, help: &'static str, source: Source) -> Metric {
+    Metric { name, kind: "gauge", help, source }
+}
+
+const fn histogram(
+    name: &'static str,
+    help: &'static str,
+    of: fn(&WorkerStats) -> &Histogram,
+) -> Metric {
+    Metric { name, kind: "histogram", help, source: Source::Histogram(of) }
+}
+
+const METRICS: &[Metric] = &[
+    gauge("realtime_active_connections", "WebSocket connections now.", Source::Sum(|s| &s.active)),
+    gauge(
+        "realtime_connection_capacity",
+        "Connections this node accepts: client.connection_limit, or its file descriptors.",
+        Source::Node(capacity),
+    ),
+    counter(
+        "realtime_connections_total",
+        "Connections by outcome.",
+        Source::Labelled(
+            "status",
+            &[
+                ("established", |s| &s.established),
+                ("closed", |s| &s.closed),
+                ("rejected", |s| &s.rejected),
+                ("error", |s| &s.errors),
+            ],
+        ),
+    ),
+    histogram("realtime_connection_duration_seconds", "Lifetimes of connections.", |s| {
+        &s.duration_s
+    }),
+    counter(
+        "realtime_messages_received_total",
+        "Commands received from clients.",
+        Source::Sum(|s| &s.messages_in),
+    ),
+    counter(
+        "realtime_messages_sent_total",
+        "Messages sent to clients: publications, replies, pushes and pings.",
+        Source::Sum(|s| &s.messages_out),
+    ),
+    histogram(
+        "realtime_message_delivery_latency_ms",
+        "From receipt of a publication to the write that carried it, per delivery.",
+        |s| &s.latency_ms,
+    ),
+    gauge(
+        "realtime_message_queue_depth",
+        "Messages, or turns of them, queued for sockets that are full.",
+        Source::Sum(|s| &s.queued_chunks),
+    ),
+    histogram(
+        "realtime_fanout_recipients",
+        "Subscribers of a publication, per worker that has any.",
+        |s| &s.recipients,
+    ),
+    counter(
+        "realtime_delivery_errors_total",
+        "Connections cut, or publications refused, because delivery was impossible.",
+        Source::Labelled(
+            "error_type",
+            &[
+                ("slow", |s| &s.slow),
+                ("write_error", |s| &s.write_errors),
+                ("congested", |s| &s.congested),
+                ("gap", |s| &s.gaps),
+            ],
+        ),
+    ),
+    counter(
+        "realtime_presence_updates_total",
+        "Joins and leaves told.",
+        Source::Sum(|s| &s.presence_updates),
+    ),
+    gauge(
+        "realtime_online_users",
+        "Distinct user ids now.",
+        Source::Node(|n| n.population.users() as f64),
+    ),
+    counter("plimsoll_sockets_accepted_total", "Sockets accepted.", Source::Sum(|s| &s.accepted)),
+    counter("plimsoll_received_bytes_total", "Bytes from clients.", Source::Sum(|s| &s.bytes_in)),
+    counter("plimsoll_sent_bytes_total", "Bytes to clients.", Source::Sum(|s| &s.bytes_out)),
+    counter(
+        "plimsoll_publications_total",
+        "Publications accepted.",
+        Source::Sum(|s| &s.publications),
+    ),
+    counter("plimsoll_deliveries_total", "Publications delivered.", Source::Sum(|s| &s.deliveries)),
+    gauge(
+        "plimsoll_queued_bytes",
+        "Bytes queued for full sockets.",
+        Source::Sum(|s| &s.queued_bytes),
+    ),
+    counter(
+        "plimsoll_recoveries_total",
+        "Recoveries by result.",
+        Source::Labelled(
+            "recovered",
+            &[("true", |s| &s.recovered), ("false", |s| &s.not_recovered)],
+        ),
+    ),
+    counter("plimsoll_error_replies_total", "Commands refused.", Source::Sum(|s| &s.error_replies)),
+    counter(
+        "plimsoll_bad_input_total",
+        "Connections closed because what they sent is not the protocol.",
+        Source::Sum(|s| &s.bad_input),
+    ),
+    counter("plimsoll_panics_total", "Panics caught; always a fault.", Source::Sum(|s| &s.panics)),
+    gauge("plimsoll_subscriptions", "Subscriptions now.", Source::Sum(|s| &s.subscriptions)),
+    gauge("plimsoll_channels", "Channels with state now.", Source::Sum(|s| &s.channels_home)),
+    counter(
+        "plimsoll_worker_turns_total",
+        "Turns of the workers' loops.",
+        Source::Sum(|s| &s.turns),
+    ),
+    counter(
+        "plimsoll_log_lines_suppressed_total",
+        "Log lines about connections beyond the rate limit.",
+        Source::Sum(|s| &s.log_lines_suppressed),
+    ),
+    gauge(
+        "plimsoll_uptime_seconds",
+        "Since the start.",
+        Source::Node(|n| n.started.elapsed().as_secs_f64()),
+    ),
+    gauge(
+        "process_resident_memory_bytes",
+        "Resident memory.",
+        Source::Node(|_| memory::resident_bytes() as f64),
+    ),
+    counter("process_cpu_seconds_total", "CPU time.", Source::Node(|_| memory::cpu_seconds())),
+    gauge(
+        "process_open_fds",
+        "File descriptors.",
+        Source::Node(|_| memory::open_descriptors() as f64),
+    ),
+];
+
+/// All metrics in Prometheus' text form.
+pub fn render(node: &Node) -> String {
+    let mut out = String::with_capacity(16 * 1024);
+    for metric in METRICS {
+        let Metric { name, kind, help, source } = metric;
+        // Writing to a `String` cannot fail.
+        let _ = write!(out, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
+        let _ = match source {
+            Source::Sum(cell) => writeln!(out, "{name} {}", sum(&node.stats, *cell)),
+            Source::Node(value) => writeln!(out, "{name} {}", value(node)),
+            Source::Labelled(label, cells) => cells.iter().try_for_each(|(value, cell)| {
+                writeln!(out, "{name}{{{label}=\"{value}\"}} {}", sum(&node.stats, *cell))
+            }),
+            Source::Histogram(of) => write_histogram(&mut out, name, &node.stats, *of),
+        };
+    }
+    out
+}
+
+fn sum(workers: &[Arc<WorkerStats>], cell: fn(&WorkerStats) -> &Cell) -> u64 {
+    workers.iter().map(|w| cell(w).get()).sum()
+}
+
+fn write_histogram(
+    out: &mut String,
+    name: &str,
+    workers: &[Arc<WorkerStats>],
+    of: fn(&WorkerStats) -> &Histogram,
+) -> std::fmt::Result {
+    let Some(first) = workers.first() else { return Ok(()) };
+    let bounds = of(first).bounds();
+    let mut counts = vec![0u64; bounds.len() + 1];
+    let mut total = 0.0;
+    for worker in workers {
+        for (count, n) in counts.iter_mut().zip(of(worker).counts()) {
+            *count += n;
+        }
+        total += of(worker).sum();
+    }
+    let mut below = 0;
+    for (bound, count) in bounds.iter().zip(&counts) {
+        below += count;
+        writeln!(out, "{name}_bucket{{le=\"{bound}\"}} {below}")?;
+    }
+    let all: u64 = counts.iter().sum();
+    writeln!(out, "{name}_bucket{{le=\"+Inf\"}} {all}\n{name}_sum {total}\n{name}_count {all}")
+}
+
+fn capacity(node: &Node) -> f64 {
+    let limit = node.config.policy.client.connection_limit;
+    if limit > 0 {
+        return limit as f64;
+    }
+    let descriptors = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    descriptors.map_or(0.0, |n| n as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_is_declared_once_and_well_formed() {
+        let mut names: Vec<_> = METRICS.iter().map(|m| m.name).collect();
+        for m in METRICS {
+            assert!(
+                m.name.bytes().all(|b| b.is_ascii_lowercase() || b"_".contains(&b)),
+                "{}",
+                m.name
+            );
+            assert_eq!(m.kind == "counter", m.name.ends_with("_total"), "{}", m.name);
+        }
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), METRICS.len());
+    }
+
+    #[test]
+    fn histograms_add_up() {
+        let a = Arc::new(WorkerStats::default());
+        let b = Arc::new(WorkerStats::default());
+        a.latency_ms.observe(0.5, 10);
+        b.latency_ms.observe(7.0, 2);
+        b.latency_ms.observe(5_000.0, 1);
+        let mut out = String::new();
+        write_histogram(&mut out, "x", &[a, b], |s| &s.latency_ms).unwrap();
+        for line in [
+            "x_bucket{le=\"1\"} 10\n",
+            "x_bucket{le=\"10\"} 12\n",
+            "x_bucket{le=\"+Inf\"} 13\n",
+            "x_sum 5019\n",
+            "x_count 13\n",
+        ] {
+            assert!(out.contains(line), "{line} in {out}");
+        }
+    }
+}

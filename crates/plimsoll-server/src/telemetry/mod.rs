@@ -1,0 +1,6 @@
+//! Figures and logs.
+
+pub mod log;
+pub mod memory;
+pub mod metrics;
+pub mod stats;

@@ -1,0 +1,111 @@
+//! A connection's state: small while it is idle.
+
+use super::outbox::Outbox;
+use plimsoll_core::model::ConnKey;
+use plimsoll_core::session::Session;
+use plimsoll_transport::ws::Decoder;
+use std::collections::VecDeque;
+
+/// One socket of a worker.
+pub(super) struct Conn {
+    pub generation: u32,
+    /// First and last entry in [`Own`]; `NO_ENTRY` = none.
+    pub own: (u32, u32),
+    pub stage: Stage,
+    pub outbox: Option<Box<Outbox>>,
+    pub compressed: bool,
+    /// Messages are waiting because the session must wait: nothing more is read.
+    pub paused: bool,
+    /// The user was counted by the registry and the index.
+    pub entered: bool,
+    pub opened_ms: u64,
+}
+
+pub(super) enum Stage {
+    /// The request head is not complete.
+    Head(Box<HeadState>),
+    /// A WebSocket.
+    Open(Box<Open>),
+    /// All is said; waiting for the peer to close, until then.
+    Closing { until_ms: u64, shut: bool },
+}
+
+pub(super) struct HeadState {
+    pub bytes: Vec<u8>,
+    pub until_ms: u64,
+}
+
+pub(super) struct Open {
+    pub session: Session,
+    pub decoder: Decoder,
+    pub deferred: Option<Box<VecDeque<String>>>,
+}
+
+pub(super) const NO_ENTRY: u32 = u32::MAX;
+
+impl Conn {
+    pub fn new(generation: u32, now_ms: u64, head_timeout_ms: u64) -> Self {
+        let until_ms = now_ms.saturating_add(head_timeout_ms);
+        Self {
+            generation,
+            own: (NO_ENTRY, NO_ENTRY),
+            stage: Stage::Head(Box::new(HeadState { bytes: Vec::new(), until_ms })),
+            outbox: None,
+            compressed: false,
+            paused: false,
+            entered: false,
+            opened_ms: now_ms,
+        }
+    }
+
+    pub fn session_mut(&mut self) -> Option<&mut Session> {
+        match &mut self.stage {
+            Stage::Open(open) => Some(&mut open.session),
+            _ => None,
+        }
+    }
+
+    pub fn open_mut(&mut self) -> Option<&mut Open> {
+        match &mut self.stage {
+            Stage::Open(open) => Some(open),
+            _ => None,
+        }
+    }
+
+    pub fn is_open(&self) -> bool {
+        matches!(self.stage, Stage::Open(_))
+    }
+
+    pub fn key(&self, slot: u32) -> ConnKey {
+        ConnKey { slot, generation: self.generation }
+    }
+
+    /// When something of this connection is due.
+    pub fn deadline_ms(&self, write_timeout_ms: u64) -> u64 {
+        let stage = match &self.stage {
+            Stage::Head(head) => head.until_ms,
+            Stage::Open(open) => open.session.deadline_ms(),
+            Stage::Closing { until_ms, .. } => *until_ms,
+        };
+        match &self.outbox {
+            Some(o) => stage.min(o.stalled_since_ms.saturating_add(write_timeout_ms)),
+            None => stage,
+        }
+    }
+}
+
+/// Frames for single connections, gathered over a turn in one arena.
+#[derive(Default)]
+pub(super) struct Own {
+    pub bytes: Vec<u8>,
+    pub entries: Vec<Entry>,
+    /// Connections with entries.
+    pub slots: Vec<u32>,
+}
+
+#[derive(Clone, Copy)]
+pub(super) struct Entry {
+    pub start: usize,
+    pub end: usize,
+    pub next: u32,
+}

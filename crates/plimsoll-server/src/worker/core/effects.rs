@@ -1,0 +1,224 @@
+//! Doing what sessions want done, and ending connections.
+
+use super::conn::Stage;
+use super::{Core, Io};
+use plimsoll_core::codes::Disconnect;
+use plimsoll_core::home::Request;
+use plimsoll_core::hub::Encoding;
+use plimsoll_core::limits;
+use plimsoll_core::model::StreamPosition;
+use plimsoll_core::session::{Effect, Left, ReplyBody};
+use plimsoll_protocol::centrifugo;
+use plimsoll_transport::ws;
+use std::sync::Arc;
+
+impl Core {
+    pub(super) fn perform(&mut self, slot: u32, fx: &mut Vec<Effect>, io: &mut impl Io) {
+        for effect in fx.drain(..) {
+            // After a close only what gives something back is still done.
+            let open = self.conns.get(slot).is_some_and(|c| c.is_open());
+            if open || matches!(effect, Effect::Leave(_)) {
+                self.perform_one(slot, effect, io);
+            }
+        }
+    }
+
+    fn perform_one(&mut self, slot: u32, effect: Effect, io: &mut impl Io) {
+        match effect {
+            Effect::Reply { id, body } => {
+                self.count_recovery(&body);
+                self.send_text(slot, |out| centrifugo::write_reply(out, id, &body));
+            }
+            Effect::Error { id, error } => {
+                self.stats.error_replies.add(1);
+                self.send_text(slot, |out| centrifugo::write_error(out, id, error));
+            }
+            Effect::Ask { id, channel, request } => self.ask(slot, id, channel, request, io),
+            Effect::Activate { channel, join_leave, position } => {
+                self.activate(slot, &channel, join_leave, position, io);
+            }
+            Effect::Leave(left) => self.leave(left, io),
+            Effect::FinishUnsubscribe { id, channel } => {
+                self.with_session(slot, io, |s, _, fx| s.finish_unsubscribe(id, &channel, fx));
+            }
+            Effect::Push(push) => self.send_text(slot, |out| centrifugo::write_push(out, &push)),
+            Effect::Ping => self.send_text(slot, |out| out.extend_from_slice(centrifugo::PING)),
+            Effect::Enter { user } => self.enter(slot, &user, io),
+            Effect::Close(disconnect) => self.close(slot, disconnect, io),
+        }
+    }
+
+    fn count_recovery(&self, body: &ReplyBody) {
+        let ReplyBody::Subscribe(s) = body else { return };
+        if s.was_recovering {
+            let cell = if s.recovered { &self.stats.recovered } else { &self.stats.not_recovered };
+            cell.add(1);
+        }
+    }
+
+    fn enter(&mut self, slot: u32, user: &Arc<str>, io: &mut impl Io) {
+        if !io.enter_user(user, self.shared.policy.client.user_connection_limit) {
+            return self.close(slot, Disconnect::CONNECTION_LIMIT, io);
+        }
+        if let Some(conn) = self.conns.get_mut(slot) {
+            conn.entered = true;
+        }
+        self.users.entry(Arc::clone(user)).or_default().push(slot);
+    }
+
+    fn activate(
+        &mut self,
+        slot: u32,
+        channel: &Arc<str>,
+        join_leave: bool,
+        position: Option<StreamPosition>,
+        io: &mut impl Io,
+    ) {
+        // What was gathered before this moment is not for the new subscriber.
+        if let Some(key) = self.hub.find(channel) {
+            self.flush_if_dirty(key, io);
+        }
+        let Some(compressed) = self.conns.get(slot).map(|c| c.compressed) else { return };
+        let place = self.hub.subscribe(channel, slot, Encoding { compressed, join_leave });
+        if let Some(local) = self.hub.get_mut(place.channel)
+            && let Some(position) = position
+        {
+            local.last_offset = local.last_offset.max(Some(position.offset));
+        }
+        let session = self.conns.get_mut(slot).and_then(|c| c.session_mut());
+        if !session.is_some_and(|s| s.set_place(channel, place)) {
+            self.hub.unsubscribe(place);
+        }
+    }
+
+    fn leave(&mut self, left: Left, io: &mut impl Io) {
+        if let Some(place) = left.place {
+            // What was gathered before this moment is for the leaving one too.
+            self.flush_if_dirty(place.channel, io);
+            if let Some(moved) = self.hub.unsubscribe(place)
+                && let Some(session) = self.conns.get_mut(moved).and_then(|c| c.session_mut())
+            {
+                session.moved(place.channel, place.group, place.index);
+            }
+        }
+        let request = Request::Unsubscribe { member: left.member, announce: left.announce };
+        self.tell_home(left.channel, request, io);
+    }
+
+    /// Ends a connection with a reason, which the client gets as a close frame.
+    pub(super) fn close(&mut self, slot: u32, disconnect: Disconnect, io: &mut impl Io) {
+        if !self.conns.get(slot).is_some_and(|c| c.is_open()) {
+            return;
+        }
+        self.end_session(slot, io);
+        self.count_close(&disconnect);
+        if self.stats.bad_input.get() > 0 || disconnect.code >= 3000 {
+            io.problem(slot, "closed", disconnect.code);
+        }
+        let slow = disconnect.code == Disconnect::SLOW.code;
+        if slow {
+            self.cut_queue(slot);
+        }
+        let mut frame = Vec::new();
+        ws::append_close(&mut frame, disconnect.code, &disconnect.reason);
+        self.send_own(slot, &frame);
+        self.start_closing(slot);
+    }
+
+    fn count_close(&self, disconnect: &Disconnect) {
+        let code = disconnect.code;
+        if code == Disconnect::SLOW.code {
+            self.stats.slow.add(1);
+        }
+        if code == Disconnect::BAD_REQUEST.code {
+            self.stats.bad_input.add(1);
+        }
+        let violation = code < 3000 || code == Disconnect::BAD_REQUEST.code;
+        let cell = if violation { &self.stats.errors } else { &self.stats.closed };
+        cell.add(1);
+    }
+
+    /// The session gives everything back; the socket lives on for the goodbye.
+    pub(super) fn end_session(&mut self, slot: u32, io: &mut impl Io) {
+        let Some(conn) = self.conns.get_mut(slot) else { return };
+        let entered = std::mem::take(&mut conn.entered);
+        let opened_ms = conn.opened_ms;
+        let Some(session) = conn.session_mut() else { return };
+        let user = Arc::clone(session.user());
+        self.with_session(slot, io, |s, _, fx| s.close(fx));
+        if entered {
+            io.leave_user(&user);
+            if let Some(slots) = self.users.get_mut(&user) {
+                slots.retain(|s| *s != slot);
+                if slots.is_empty() {
+                    self.users.remove(&user);
+                }
+            }
+        }
+        io.dismiss();
+        self.stats.active.sub(1);
+        let seconds = self.now.mono_ms.saturating_sub(opened_ms) as f64 / 1_000.0;
+        self.stats.duration_s.observe(seconds, 1);
+    }
+
+    /// From now on nothing is read; the socket closes when the peer does, or after a moment.
+    pub(super) fn start_closing(&mut self, slot: u32) {
+        let until_ms = self.now.mono_ms.saturating_add(limits::CLOSE_LINGER_MS);
+        if let Some(conn) = self.conns.get_mut(slot) {
+            conn.stage = Stage::Closing { until_ms, shut: false };
+        }
+        self.special.set(slot, true);
+        self.rearm(slot);
+    }
+
+    /// The peer is gone: end of stream, or an error of the socket.
+    pub fn on_hangup(&mut self, slot: u32, error: bool, io: &mut impl Io) {
+        if self.conns.get(slot).is_some_and(|c| c.is_open()) {
+            self.end_session(slot, io);
+            let cell = if error { &self.stats.errors } else { &self.stats.closed };
+            cell.add(1);
+        }
+        self.remove(slot, io);
+    }
+
+    /// Forgets a connection and closes its socket.
+    pub(super) fn remove(&mut self, slot: u32, io: &mut impl Io) {
+        self.wheel.set(slot, u64::MAX);
+        self.special.set(slot, false);
+        if let Some(conn) = self.conns.remove(slot) {
+            if let Some(outbox) = conn.outbox {
+                self.stats.queued_bytes.sub(outbox.len() as u64);
+                self.stats.queued_chunks.sub(outbox.chunks() as u64);
+            }
+            io.close(slot);
+        }
+    }
+
+    /// A panic was caught while this connection was handled: it goes, without ceremony.
+    pub fn on_panic(&mut self, slot: u32, io: &mut impl Io) {
+        self.stats.panics.add(1);
+        self.on_hangup(slot, true, io);
+    }
+
+    pub(super) fn on_deadline(&mut self, slot: u32, io: &mut impl Io) {
+        let timeout = self.shared.policy.websocket.write_timeout_ms;
+        let now = self.now.mono_ms;
+        let Some(conn) = self.conns.get_mut(slot) else { return };
+        let stalled =
+            conn.outbox.as_ref().is_some_and(|o| o.stalled_since_ms.saturating_add(timeout) <= now);
+        match conn.stage {
+            Stage::Head(_) => {
+                self.stats.rejected.add(1);
+                io.problem(slot, "no complete request in time", 408);
+                self.remove(slot, io);
+            }
+            Stage::Closing { .. } => self.remove(slot, io),
+            Stage::Open(_) if stalled => {
+                self.stats.write_errors.add(1);
+                io.problem(slot, "socket takes nothing", Disconnect::WRITE_ERROR.code);
+                self.on_hangup(slot, true, io);
+            }
+            Stage::Open(_) => self.with_session(slot, io, |s, cx, fx| s.on_deadline(cx, fx)),
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! Between sessions and the homes of channels, here or on another worker.
+
+use super::super::letter::Letter;
+use super::{Core, Io};
+use plimsoll_core::codes::ClientError;
+use plimsoll_core::home::{Answer, Event, Request};
+use plimsoll_core::model::{ConnKey, Publication, home_of};
+use plimsoll_core::session::Left;
+use plimsoll_protocol::centrifugo;
+use plimsoll_transport::ws::{self, Opcode};
+use std::sync::Arc;
+
+impl Core {
+    /// A letter arrived.
+    pub fn on_letter(&mut self, letter: Letter, io: &mut impl Io) {
+        match letter {
+            Letter::Ask { from, conn, id, channel, request, received_us } => {
+                let (answer, event) = self.at_home(Some(from), &channel, request, io);
+                // The answer goes before the event: a new subscriber must be in place first.
+                if conn.generation != 0 {
+                    let channel = Arc::clone(&channel);
+                    io.post(from, Letter::Answer { conn, id, channel, answer });
+                }
+                self.distribute(&channel, event, received_us, io);
+            }
+            Letter::Answer { conn, id, channel, answer } => {
+                self.on_answer(conn, id, &channel, answer, io);
+            }
+            Letter::Event { channel, event, received_us } => {
+                self.deliver(&channel, &event, received_us, io);
+            }
+            Letter::Control { ticket, order } => self.on_order(ticket, order, io),
+        }
+    }
+
+    /// Asks a channel's home on behalf of a session.
+    pub(super) fn ask(
+        &mut self,
+        slot: u32,
+        id: u32,
+        channel: Arc<str>,
+        request: Request,
+        io: &mut impl Io,
+    ) {
+        let Some(conn) = self.conns.get(slot).map(|c| c.key(slot)) else { return };
+        let home = home_of(&channel, self.shared.workers) as u16;
+        let (from, received_us) = (self.id, self.received_us);
+        if home != self.id {
+            let letter = Letter::Ask { from, conn, id, channel, request, received_us };
+            return io.post(home, letter);
+        }
+        let (answer, event) = self.at_home(Some(from), &channel, request, io);
+        self.on_answer(conn, id, &channel, answer, io);
+        self.distribute(&channel, event, received_us, io);
+    }
+
+    /// Tells a channel's home something that needs no answer.
+    pub(super) fn tell_home(&mut self, channel: Arc<str>, request: Request, io: &mut impl Io) {
+        let home = home_of(&channel, self.shared.workers) as u16;
+        if home == self.id {
+            let (_, event) = self.at_home(Some(self.id), &channel, request, io);
+            return self.distribute(&channel, event, self.received_us, io);
+        }
+        let conn = ConnKey { slot: 0, generation: 0 };
+        let (from, received_us) = (self.id, self.received_us);
+        io.post(home, Letter::Ask { from, conn, id: 0, channel, request, received_us });
+    }
+
+    /// Does something to a channel that is at home here.
+    pub(super) fn at_home(
+        &mut self,
+        from: Option<u16>,
+        channel: &Arc<str>,
+        request: Request,
+        io: &mut impl Io,
+    ) -> (Answer, Option<Event>) {
+        if matches!(request, Request::Publish(_)) {
+            // Refused before it is appended: nothing that was acknowledged is ever dropped.
+            if self.home.interested(channel).iter().any(|w| io.is_congested(*w)) {
+                self.stats.congested.add(1);
+                return (Answer::Error(ClientError::TOO_MANY_REQUESTS), None);
+            }
+        }
+        let outcome = self.home.handle(from, channel, request, self.now.mono_ms);
+        match &outcome.event {
+            Some(Event::Publication(_)) => self.stats.publications.add(1),
+            Some(_) => self.stats.presence_updates.add(1),
+            None => {}
+        }
+        (outcome.answer, outcome.event)
+    }
+
+    /// Sends an event to every worker with subscribers, this one included.
+    pub(super) fn distribute(
+        &mut self,
+        channel: &Arc<str>,
+        event: Option<Event>,
+        received_us: u64,
+        io: &mut impl Io,
+    ) {
+        let Some(event) = event else { return };
+        for worker in self.home.interested(channel) {
+            if worker == self.id {
+                self.deliver(channel, &event, received_us, io);
+            } else {
+                let (channel, event) = (Arc::clone(channel), event.clone());
+                io.post(worker, Letter::Event { channel, event, received_us });
+            }
+        }
+    }
+
+    fn on_answer(
+        &mut self,
+        conn: ConnKey,
+        id: u32,
+        channel: &Arc<str>,
+        answer: Answer,
+        io: &mut impl Io,
+    ) {
+        let present = self.conns.get(conn.slot);
+        if !present.is_some_and(|c| c.generation == conn.generation && c.is_open()) {
+            // Too late: the home must not go on counting a subscription that nobody has.
+            if let Answer::Subscribed(granted) = &answer {
+                let Left { channel, member, announce, .. } = Left::unwanted(channel, granted);
+                self.tell_home(channel, Request::Unsubscribe { member, announce }, io);
+            }
+            return;
+        }
+        self.with_session(conn.slot, io, |s, cx, fx| s.on_answer(id, channel, answer, cx, fx));
+        if self.conns.get(conn.slot).is_some_and(|c| c.paused) {
+            self.resume(conn.slot, io);
+        }
+    }
+
+    /// Appends an event to the channel's buffers of this turn.
+    fn deliver(&mut self, channel: &str, event: &Event, received_us: u64, io: &mut impl Io) {
+        let Some(key) = self.hub.find(channel) else { return };
+        if let Event::Publication(p) = event
+            && !self.in_sequence(channel, p, io)
+        {
+            return;
+        }
+        let mut payload = std::mem::take(&mut self.scratch);
+        payload.clear();
+        let (published, to_all) = match event {
+            Event::Publication(p) => {
+                centrifugo::write_publication(&mut payload, channel, p);
+                (Some(received_us), true)
+            }
+            Event::Join(info) => {
+                centrifugo::write_join(&mut payload, channel, info);
+                (None, false)
+            }
+            Event::Leave(info) => {
+                centrifugo::write_leave(&mut payload, channel, info);
+                (None, false)
+            }
+        };
+        let compress = payload.len() >= self.shared.policy.websocket.compression_min_size_bytes;
+        let deflater = &mut self.deflater;
+        let room = self.hub.append(
+            key,
+            published,
+            |e| to_all || e.join_leave,
+            |e, out| match e.compressed && compress {
+                true => deflater.append_frame(out, Opcode::Text, &payload),
+                false => ws::append_frame(out, Opcode::Text, &payload),
+            },
+        );
+        self.scratch = payload;
+        if published.is_some() {
+            let local = self.hub.subscriber_count(key);
+            self.stats.recipients.observe(local as f64, 1);
+        }
+        if !room {
+            self.flush_if_dirty(key, io);
+        }
+    }
+
+    /// Follows the offsets of a channel. A publication seen already is dropped; a hole (which the
+    /// mailboxes never make by themselves) is told to all who follow positions.
+    fn in_sequence(&mut self, channel: &str, p: &Publication, io: &mut impl Io) -> bool {
+        if p.offset == 0 {
+            return true;
+        }
+        let Some(key) = self.hub.find(channel) else { return false };
+        let Some(local) = self.hub.get_mut(key) else { return false };
+        let last = local.last_offset.replace(p.offset);
+        let Some(last) = last else { return true };
+        let new_epoch = p.epoch.is_some() && last > 0;
+        if p.offset == last + 1 {
+            return true;
+        }
+        if p.offset <= last && !new_epoch {
+            local.last_offset = Some(last);
+            return false;
+        }
+        let slots: Vec<u32> =
+            local.groups.iter().flat_map(|g| g.subscribers.iter().copied()).collect();
+        self.stats.gaps.add(1);
+        for slot in slots {
+            self.with_session(slot, io, |s, _, fx| s.lost_publications(channel, fx));
+        }
+        true
+    }
+}

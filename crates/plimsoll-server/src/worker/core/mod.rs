@@ -1,0 +1,185 @@
+//! One worker as a state machine: bytes, letters and deadlines in; sends and letters out.
+//!
+//! No socket, clock or thread: all of that is behind [`Io`]. A turn is: any number of `on_*`
+//! calls, then [`Core::flush`].
+
+mod conn;
+mod control;
+mod effects;
+mod flush;
+mod http;
+mod io;
+mod letters;
+mod outbox;
+#[cfg(test)]
+mod tests;
+mod text;
+
+pub use io::{Io, Sent};
+
+use crate::telemetry::stats::WorkerStats;
+use crate::worker::slab::{Bits, Slab};
+use conn::{Conn, Own};
+use plimsoll_core::channel::Channels;
+use plimsoll_core::home::Home;
+use plimsoll_core::hub::Hub;
+use plimsoll_core::map::{self, Map};
+use plimsoll_core::model::Now;
+use plimsoll_core::policy::Policy;
+use plimsoll_core::session::{Context, Effect, Session};
+use plimsoll_core::token::TokenVerifier;
+use plimsoll_core::wheel::Wheel;
+use plimsoll_transport::deflate::{Deflater, Inflater};
+use smallvec::SmallVec;
+use std::sync::Arc;
+
+/// What all workers of a node share, read-only.
+pub struct Shared {
+    /// Configuration.
+    pub policy: Policy,
+    /// Channel names.
+    pub channels: Arc<Channels>,
+    /// Tokens.
+    pub tokens: Box<dyn TokenVerifier + Send + Sync>,
+    /// Number of workers.
+    pub workers: usize,
+}
+
+/// One worker.
+pub struct Core {
+    id: u16,
+    shared: Arc<Shared>,
+    stats: Arc<WorkerStats>,
+    now: Now,
+    /// When what is being handled was received.
+    received_us: u64,
+    conns: Slab<Conn>,
+    next_generation: u32,
+    /// Slots that a channel's flush must look at: frames of their own, blocked, or closing.
+    special: Bits,
+    /// Frames for single connections, gathered in this turn.
+    own: Own,
+    wheel: Wheel,
+    hub: Hub,
+    home: Home,
+    users: Map<Arc<str>, SmallVec<[u32; 1]>>,
+    nobody: Arc<str>,
+    inflater: Option<Inflater>,
+    deflater: Deflater,
+    scratch: Vec<u8>,
+    due: Vec<u32>,
+    /// Connections found broken while sending; closed at the end of the turn.
+    broken: Vec<u32>,
+    /// Connections whose queue is too long; closed at the end of the turn.
+    slow: Vec<u32>,
+    spare_effects: Vec<Vec<Effect>>,
+    next_sweep_ms: u64,
+    stopping: bool,
+}
+
+impl Core {
+    /// A worker without connections. `seed` feeds hashing and epochs.
+    pub fn new(id: u16, shared: Arc<Shared>, stats: Arc<WorkerStats>, now: Now, seed: u64) -> Self {
+        let recovery = shared.policy.client.recovery_max_publication_limit;
+        let level = shared.policy.websocket.compression_level;
+        Self {
+            id,
+            stats,
+            now,
+            received_us: 0,
+            conns: Slab::new(),
+            next_generation: 0,
+            special: Bits::default(),
+            own: Own::default(),
+            wheel: Wheel::new(now.mono_ms),
+            hub: Hub::new(seed),
+            home: Home::new(Arc::clone(&shared.channels), recovery, seed.rotate_left(17)),
+            users: map::with_seed(seed ^ 3),
+            nobody: Arc::from(""),
+            inflater: None,
+            deflater: Deflater::new(level),
+            scratch: Vec::new(),
+            due: Vec::new(),
+            broken: Vec::new(),
+            slow: Vec::new(),
+            spare_effects: Vec::new(),
+            next_sweep_ms: now.mono_ms,
+            stopping: false,
+            shared,
+        }
+    }
+
+    /// A turn begins; `received_us` is the monotonic time in microseconds of what comes.
+    pub fn begin_turn(&mut self, now: Now, received_us: u64) {
+        self.now = now;
+        self.received_us = received_us;
+        self.stats.turns.add(1);
+    }
+
+    /// Milliseconds until [`Core::on_deadlines`] has something to do.
+    pub fn wait_ms(&self) -> u64 {
+        let sweep = self.next_sweep_ms.saturating_sub(self.now.mono_ms);
+        let sweep = if self.home.is_empty() { u64::MAX } else { sweep };
+        self.wheel.wait_ms(self.now.mono_ms).unwrap_or(u64::MAX).min(sweep)
+    }
+
+    /// Handles all deadlines that have passed.
+    pub fn on_deadlines(&mut self, io: &mut impl Io) {
+        if self.next_sweep_ms <= self.now.mono_ms {
+            self.next_sweep_ms = self.now.mono_ms + 1_000;
+            self.home.sweep(self.now.mono_ms);
+            self.update_gauges();
+        }
+        let mut due = std::mem::take(&mut self.due);
+        self.wheel.expire(self.now.mono_ms, &mut due);
+        for slot in due.drain(..) {
+            self.on_deadline(slot, io);
+        }
+        self.due = due;
+    }
+
+    /// Is nothing left of this worker's connections?
+    pub fn is_idle(&self) -> bool {
+        self.conns.len() == 0
+    }
+
+    /// Runs something of a session and then what it wants done.
+    fn with_session(
+        &mut self,
+        slot: u32,
+        io: &mut impl Io,
+        run: impl FnOnce(&mut Session, &Context<'_>, &mut Vec<Effect>),
+    ) {
+        let mut fx = self.spare_effects.pop().unwrap_or_default();
+        let random = io.random();
+        if let Some(session) = self.conns.get_mut(slot).and_then(Conn::session_mut) {
+            let context = Context {
+                policy: &self.shared.policy,
+                channels: &self.shared.channels,
+                tokens: &*self.shared.tokens,
+                now: self.now,
+                random,
+            };
+            run(session, &context, &mut fx);
+        }
+        self.perform(slot, &mut fx, io);
+        fx.clear();
+        self.spare_effects.push(fx);
+        self.rearm(slot);
+    }
+
+    /// Sets the connection's one deadline anew.
+    fn rearm(&mut self, slot: u32) {
+        let deadline = self
+            .conns
+            .get(slot)
+            .map_or(u64::MAX, |c| c.deadline_ms(self.shared.policy.websocket.write_timeout_ms));
+        self.wheel.set(slot, deadline);
+    }
+
+    fn update_gauges(&self) {
+        self.stats.channels_home.set(self.home.len() as u64);
+        self.stats.channels_local.set(self.hub.channel_count() as u64);
+        self.stats.subscriptions.set(self.hub.subscription_count() as u64);
+    }
+}
