@@ -15,6 +15,7 @@ export class Log {
   #empty;
   #latest;
   #byId = new Map();
+  #pinned = true;
 
   constructor() {
     this.#list = document.getElementById('log');
@@ -23,10 +24,12 @@ export class Log {
     this.#latest = document.getElementById('latest');
     this.#latest.addEventListener('click', () => this.toEnd());
     this.#scroll.addEventListener('scroll', () => {
-      if (this.#atEnd()) this.#latest.hidden = true;
+      this.#pinned = this.#atEnd();
+      if (this.#pinned) this.#latest.hidden = true;
     });
+    // A phone's keyboard takes half of the height: the last message stays in view.
     new ResizeObserver(() => {
-      if (this.#latest.hidden) this.toEnd();
+      if (this.#pinned) this.toEnd();
     }).observe(this.#scroll);
   }
 
@@ -49,13 +52,13 @@ export class Log {
   /** Shows a message once, however often it comes: sent, published, recovered, from history. */
   add(message) {
     const { id, offset } = message;
-    const stick = this.#atEnd();
+    const stick = this.#pinned;
     const known = this.#byId.get(id);
     if (known && (!known.classList.contains('pending') || !offset)) return;
     known?.remove();
     const element = messageElement(message);
     this.#byId.set(id, element);
-    this.#list.insertBefore(element, this.#place(offset));
+    this.#list.insertBefore(element, message.pending ? null : this.#place(offset));
     this.#group(element);
     if (element.nextElementSibling) this.#group(element.nextElementSibling);
     this.#empty.hidden = true;
@@ -72,7 +75,7 @@ export class Log {
 
   /** A line across the messages. Gives back a function that changes it. */
   notice(kind, text) {
-    const stick = this.#atEnd();
+    const stick = this.#pinned;
     const element = make('div', 'notice');
     const label = make('span', 'notice-text');
     element.append(label);
@@ -81,28 +84,26 @@ export class Log {
       label.textContent = newText;
     };
     show(kind, text);
-    this.#list.insertBefore(element, this.#place(Infinity));
+    this.#list.insertBefore(element, this.#place(0));
     this.#follow(stick);
     return show;
   }
 
   toEnd() {
     this.#scroll.scrollTop = this.#scroll.scrollHeight;
+    this.#pinned = true;
     this.#latest.hidden = true;
   }
 
   // Before what is still to be sent, and before what has a higher offset; never across a notice.
-  #place(offset = Infinity) {
+  #place(offset) {
+    if (!offset) return this.#list.querySelector('.pending');
     let next = null;
     for (let at = this.#list.lastElementChild; at; at = at.previousElementSibling) {
       if (!at.classList.contains('message') || Number(at.dataset.offset) < offset) break;
       next = at;
     }
-    return offset === Infinity ? this.#firstPending() : next;
-  }
-
-  #firstPending() {
-    return this.#list.querySelector('.pending');
+    return next;
   }
 
   // Messages of one person in a row share a head.
