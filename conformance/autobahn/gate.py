@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Judges one Autobahn report: gate.py INDEX_JSON PART CASES_MIN.
 
-Stricter than the runners, which count NON-STRICT as passed: only OK is good, and INFORMATIONAL where
-the case has no right answer. The number of cases is part of the verdict, so that a run that
-stopped early does not pass.
+Stricter than the runners, which count NON-STRICT as passed: only OK is good, and INFORMATIONAL
+where the case has no right answer. The number of cases is part of the verdict, so that a run
+that stopped early does not pass.
 """
 
 import json

@@ -4,8 +4,9 @@
 #   run.sh [CACHE_DIR]        (default: target/autobahn)
 #   AUTOBAHN_COMPRESSION=1    also 180 cases of 12 and 13 (minutes; without it a sample of 12)
 #
-# Three parts, each with its gate: 1-7 and 10 strictly, 9 with the caps raised, and a sample of
-# the compression cases. The last line of a good run is `autobahn: 247 cases, 0 bad`.
+# Four parts, each with its gate: 1-7 and 10 strictly, 9 with the caps raised, a sample of the
+# compression cases, and 1-7, 9 and 10 against the client's half of the codec. The last line of
+# a good run is `autobahn: 247 cases, 0 bad`.
 set -euo pipefail
 
 fail() { echo "autobahn: $*" >&2; exit 1; }
@@ -33,7 +34,7 @@ if [ ! -x "$kosoku" ]; then
 fi
 
 cargo build --quiet --release --manifest-path "$root/Cargo.toml" \
-  -p plimsoll-transport --example ws_echo || fail "the echo server does not build."
+  -p plimsoll-transport --examples || fail "the echo server and client do not build."
 
 echo_pid=
 cleanup() { [ -z "$echo_pid" ] || kill "$echo_pid" 2>/dev/null || true; }
@@ -67,6 +68,12 @@ run() {
   # The runner's own verdict counts NON-STRICT as passed, so the gate reads its report instead.
   timeout 1800 "$kosoku" -m fuzzingclient "$@" -p 4 -o "$cache/reports/$name" \
     "127.0.0.1:$port" >"$cache/$name.log" 2>&1 || true
+  judge "$name" "$least"
+}
+
+# judge NAME CASES_MIN
+judge() {
+  local name=$1 least=$2
   [ -f "$cache/reports/$name/index.json" ] \
     || { tail -n 20 "$cache/$name.log" >&2; fail "the part '$name' left no report."; }
   python3 "$gate" "$cache/reports/$name/index.json" "$name" "$least" \
@@ -89,6 +96,28 @@ else
   run compression "${#sample[@]}" "${sample[@]/#/--include=}"
 fi
 stop
+
+# The other way round: the runner is the server, and our client takes what it sends.
+free='import socket; print(socket.create_server(("127.0.0.1", 0)).getsockname()[1])'
+port=$(python3 -c "$free")
+rm -rf "$cache/reports/client"
+timeout 600 "$kosoku" -m fuzzingserver -x '12.*' -x '13.*' -o "$cache/reports/client" \
+  "127.0.0.1:$port" >"$cache/client.log" 2>&1 &
+echo_pid=$!
+for _ in $(seq 100); do
+  ! grep -q listening "$cache/client.log" || break
+  sleep 0.1
+done
+timeout 600 "$target/release/examples/ws_client" "127.0.0.1:$port" >/dev/null \
+  || fail "the client did not get through the cases; see $cache/client.log."
+for _ in $(seq 100); do
+  [ ! -f "$cache/reports/client/index.json" ] || break
+  sleep 0.1
+done
+judge client 301
+cleanup
+wait "$echo_pid" 2>/dev/null || true
+echo_pid=
 
 # The caps and the settings of production.
 start

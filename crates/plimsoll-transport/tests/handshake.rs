@@ -289,9 +289,8 @@ proptest! {
             .map(|host| host.strip_suffix(":443").unwrap_or(host))
             .and_then(|host| host.strip_suffix(".example.org"))
             .is_some_and(|front| {
-                front.split('.').all(|label| {
-                    !label.is_empty() && label.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
-                })
+                let letter = |c: char| c.is_ascii_alphanumeric() || c == '-';
+                front.split('.').all(|label| !label.is_empty() && label.chars().all(letter))
             });
         prop_assert_eq!(allowed(&origin, &["https://*.example.org"]), expected);
     }
