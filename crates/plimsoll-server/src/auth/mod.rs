@@ -10,6 +10,8 @@ mod keys;
 mod refusal;
 mod secret;
 mod sign;
+#[cfg(test)]
+mod tests;
 mod verifier;
 
 pub use keys::KeyError;
