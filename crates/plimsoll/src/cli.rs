@@ -17,7 +17,13 @@ type Environment = Vec<(String, String)>;
 /// A real-time messaging server. Without a command: a development server on loopback, where
 /// everything is allowed.
 #[derive(Debug, Parser)]
-#[command(name = "plimsoll", version, about, disable_help_subcommand = true)]
+#[command(
+    name = "plimsoll",
+    version,
+    about,
+    disable_help_subcommand = true,
+    args_conflicts_with_subcommands = true
+)]
 pub struct Cli {
     #[command(flatten)]
     flags: Flags,
@@ -253,6 +259,9 @@ mod tests {
         assert!(Cli::try_parse_from(["plimsoll"]).unwrap().command.is_none());
         assert!(Cli::try_parse_from(["plimsoll", "serve", "--listen", "127.0.0.1:1"]).is_ok());
         assert!(Cli::try_parse_from(["plimsoll", "token"]).is_err());
+        // Flags before a command would be those of the development server, and unheard.
+        let before = ["plimsoll", "--listen", "127.0.0.1:1", "serve"];
+        assert!(Cli::try_parse_from(before).is_err());
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Tokens: which keys check them, what they say, and how a development token is made.
 //!
 //! [`Verifier`] implements the sessions' [`plimsoll_core::token::TokenVerifier`]. It reads no
-//! clock and does no I/O: the time is an argument, and the headers that name a remote key
-//! (`jku`, `x5u`, `jwk`, `kid`) are never followed.
+//! clock and does no I/O but a debug line of the log: the time is an argument, and the headers that
+//! name a key elsewhere (`jku`, `x5u`, `jwk`, `kid`) are never followed.
 
 mod claims;
 mod json;

@@ -69,9 +69,10 @@ pub fn sign(
     let mut claims = Map::new();
     let mut put = |name: &str, value: Value| claims.insert(name.to_owned(), value);
     put(user_claim, request.user.as_str().into());
-    put("iat", (unix_ms / 1_000).into());
+    let issued_at = unix_ms / 1_000;
+    put("iat", issued_at.into());
     if let Some(ttl_ms) = request.ttl_ms {
-        put("exp", unix_ms.saturating_add(ttl_ms).div_ceil(1_000).into());
+        put("exp", issued_at.saturating_add(ttl_ms.div_ceil(1_000)).into());
     }
     if let Some(channel) = &request.channel {
         put("channel", channel.as_str().into());

@@ -37,14 +37,14 @@ impl Verifier {
         })
     }
 
-    /// Like [`TokenVerifier::connection`], with the reason for the log.
+    /// Like [`TokenVerifier::connection`], with the reason.
     pub fn check_connection(&self, token: &str, unix_ms: u64) -> Result<ConnectionClaims, Refusal> {
         let side = &self.connection;
         let json = side.verified_claims(token, unix_ms)?;
         Claims::new(&json, &side.settings, unix_ms)?.connection()
     }
 
-    /// Like [`TokenVerifier::subscription`], with the reason for the log.
+    /// Like [`TokenVerifier::subscription`], with the reason.
     pub fn check_subscription(
         &self,
         token: &str,
@@ -58,12 +58,18 @@ impl Verifier {
 
 impl TokenVerifier for Verifier {
     fn connection(&self, token: &str, unix_ms: u64) -> Result<ConnectionClaims, TokenError> {
-        self.check_connection(token, unix_ms).map_err(Refusal::kind)
+        self.check_connection(token, unix_ms).map_err(told)
     }
 
     fn subscription(&self, token: &str, unix_ms: u64) -> Result<SubscriptionClaims, TokenError> {
-        self.check_subscription(token, unix_ms).map_err(Refusal::kind)
+        self.check_subscription(token, unix_ms).map_err(told)
     }
+}
+
+/// The reason goes to the log, for whoever looks for it: a peer could fill a louder one.
+fn told(refusal: Refusal) -> TokenError {
+    tracing::debug!(target: "plimsoll::token", reason = %refusal, "token refused");
+    refusal.kind()
 }
 
 impl fmt::Debug for Verifier {
