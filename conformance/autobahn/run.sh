@@ -42,7 +42,7 @@ trap cleanup EXIT
 
 # Starts the echo server with the given flags; its port is in $port.
 start() {
-  rm -f "$cache/port"
+  : >"$cache/port"
   "$target/release/examples/ws_echo" "$@" >"$cache/port" &
   echo_pid=$!
   for _ in $(seq 100); do
@@ -64,10 +64,14 @@ stop() {
 run() {
   local name=$1 least=$2
   shift 2
-  rm -rf "$cache/reports/$name"
   # The runner's own verdict counts NON-STRICT as passed, so the gate reads its report instead.
-  timeout 1800 "$kosoku" -m fuzzingclient "$@" -p 4 -o "$cache/reports/$name" \
-    "127.0.0.1:$port" >"$cache/$name.log" 2>&1 || true
+  # Now and then it aborts; if that was before the report, it has said nothing, and runs again.
+  for _ in 1 2; do
+    rm -rf "$cache/reports/$name"
+    { timeout 1800 "$kosoku" -m fuzzingclient "$@" -p 4 -o "$cache/reports/$name" \
+      "127.0.0.1:$port" >"$cache/$name.log" 2>&1 || true; } 2>/dev/null
+    [ ! -f "$cache/reports/$name/index.json" ] || break
+  done
   judge "$name" "$least"
 }
 
@@ -98,26 +102,30 @@ fi
 stop
 
 # The other way round: the runner is the server, and our client takes what it sends.
-free='import socket; print(socket.create_server(("127.0.0.1", 0)).getsockname()[1])'
-port=$(python3 -c "$free")
-rm -rf "$cache/reports/client"
-timeout 600 "$kosoku" -m fuzzingserver -x '12.*' -x '13.*' -o "$cache/reports/client" \
-  "127.0.0.1:$port" >"$cache/client.log" 2>&1 &
-echo_pid=$!
-for _ in $(seq 100); do
-  ! grep -q listening "$cache/client.log" || break
-  sleep 0.1
-done
-timeout 600 "$target/release/examples/ws_client" "127.0.0.1:$port" >/dev/null \
-  || fail "the client did not get through the cases; see $cache/client.log."
-for _ in $(seq 100); do
-  [ ! -f "$cache/reports/client/index.json" ] || break
-  sleep 0.1
-done
+run_client() {
+  local free='import socket; print(socket.create_server(("127.0.0.1", 0)).getsockname()[1])'
+  port=$(python3 -c "$free")
+  rm -rf "$cache/reports/client" "$cache/client.log"
+  timeout 600 "$kosoku" -m fuzzingserver -x '12.*' -x '13.*' -o "$cache/reports/client" \
+    "127.0.0.1:$port" >"$cache/client.log" 2>&1 &
+  echo_pid=$!
+  for _ in $(seq 100); do
+    ! grep -qs listening "$cache/client.log" || break
+    sleep 0.1
+  done
+  timeout 600 "$target/release/examples/ws_client" "127.0.0.1:$port" >"$cache/ws_client.log" 2>&1 \
+    || true
+  for _ in $(seq 50); do
+    [ ! -f "$cache/reports/client/index.json" ] || break
+    sleep 0.1
+  done
+  { cleanup; wait "$echo_pid" || true; } 2>/dev/null
+  echo_pid=
+}
+
+run_client
+[ -f "$cache/reports/client/index.json" ] || run_client
 judge client 301
-cleanup
-wait "$echo_pid" 2>/dev/null || true
-echo_pid=
 
 # The caps and the settings of production.
 start

@@ -83,11 +83,13 @@ fn visit(
             closing = true;
             send(&mut out, Opcode::Close, &violation.code.to_be_bytes());
         }
-        stream.write_all(&out)?;
-        let n = stream.read(&mut buf)?;
-        if n == 0 {
-            return Ok(());
-        }
+        let n = match stream.write_all(&out).and_then(|()| stream.read(&mut buf)) {
+            Ok(0) => return Ok(()),
+            Ok(n) => n,
+            // A server may drop the connection as soon as it has said goodbye.
+            Err(_) if closing => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
         input.clear();
         if !closing {
             input.extend_from_slice(buf.get(..n).unwrap_or_default());
