@@ -32,6 +32,7 @@ const RULES: &[Rule] = &[
     rule("plimsoll-protocol", &["plimsoll-core"], Some(&["serde", "serde_json"])),
     rule("plimsoll-server", SERVER, None),
     rule("plimsoll", &["plimsoll-server"], None),
+    rule("plimsoll-models", &["plimsoll-core"], Some(&["loom"])),
     // Nothing of ours: what is tested must not check itself.
     rule("plimsoll-conformance", &[], None),
     rule("xtask", &[], None),
