@@ -157,7 +157,7 @@ pub struct Node {
     pub started_unix_s: u64,
     boxes: Vec<Arc<Mailbox<Letter>>>,
     tickets: Arc<Tickets>,
-    stopping: Arc<AtomicBool>,
+    stopping: AtomicBool,
 }
 
 /// Threads and receivers that belong to a node.
@@ -196,7 +196,6 @@ impl Node {
             .collect();
         let started = Instant::now();
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let stopping = Arc::new(AtomicBool::new(false));
         let mut workers = Vec::with_capacity(count);
         for (id, (listener, (alarm, sleeper))) in listeners.into_iter().zip(&alarms).enumerate() {
             let setup = Setup {
@@ -210,7 +209,6 @@ impl Node {
                 outbox: boxes.iter().map(|b| Arc::clone(&b[id])).collect(),
                 links: links.clone(),
                 started,
-                stopping: Arc::clone(&stopping),
             };
             let name = format!("worker-{id}");
             workers.push(std::thread::Builder::new().name(name).spawn(|| driver::run(setup))?);
@@ -230,7 +228,7 @@ impl Node {
             started_unix_s: unix.as_secs(),
             boxes: boxes.iter().map(|b| Arc::clone(&b[count])).collect(),
             tickets,
-            stopping,
+            stopping: AtomicBool::new(false),
             config,
         };
         Ok((Arc::new(node), Parts { workers, handed_off }))

@@ -14,6 +14,8 @@ const FILES: &[(&str, &str, &[u8])] = files! {
     "/" "text/html; charset=utf-8" "index.html";
     "/demo/app.js" "text/javascript; charset=utf-8" "app.js";
     "/demo/client.js" "text/javascript; charset=utf-8" "client.js";
+    "/demo/view.js" "text/javascript; charset=utf-8" "view.js";
+    "/demo/icon.svg" "image/svg+xml" "icon.svg";
     "/demo/style.css" "text/css; charset=utf-8" "style.css";
 };
 

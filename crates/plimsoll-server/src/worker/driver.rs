@@ -16,7 +16,6 @@ use rustix::net::{SocketFlags, accept_with};
 use std::net::TcpListener;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 const LISTENER: u64 = u64::MAX;
@@ -58,8 +57,6 @@ pub struct Setup {
     pub links: Links,
     /// Zero of the monotonic clock.
     pub started: Instant,
-    /// Set when the node stops.
-    pub stopping: Arc<AtomicBool>,
 }
 
 /// Makes the alarm of a worker.
@@ -151,7 +148,7 @@ impl Driver {
             return Some(NOW);
         }
         self.setup.sleeper.about_to_sleep();
-        if self.setup.inbox.iter().any(|b| b.is_filled()) {
+        if !self.setup.inbox.iter().all(|b| b.is_empty()) {
             return Some(NOW);
         }
         (wait_ms != u64::MAX).then(|| Timespec {
@@ -270,7 +267,8 @@ impl Driver {
     }
 
     fn is_over(&mut self) -> bool {
-        if !self.setup.stopping.load(Ordering::Relaxed) {
+        // Not before the order to stop was read: whoever gave it waits for the report.
+        if !self.core.is_stopping() {
             return false;
         }
         let by = *self.stop_by.get_or_insert_with(|| Instant::now() + STOP_PATIENCE);

@@ -19,39 +19,45 @@ pub trait Wake: Send + Sync {
 
 /// Whether a reader may be asleep, and how to wake it.
 pub struct Sleeper {
-    asleep: AtomicBool,
+    asleep: Mutex<bool>,
     wake: Box<dyn Wake>,
 }
 
 impl Sleeper {
     /// Awake.
     pub fn new(wake: Box<dyn Wake>) -> Arc<Self> {
-        Arc::new(Self { asleep: AtomicBool::new(false), wake })
+        Arc::new(Self { asleep: Mutex::new(false), wake })
     }
 
-    /// Called by the reader before it looks at its boxes for the last time before waiting.
+    /// Called by the reader before it looks at its boxes ([`Mailbox::is_empty`]) for the last time
+    /// before waiting. That look takes each box's lock: either it comes after a writer's and sees
+    /// the letters, or before it, and then the writer sees `asleep`.
     pub fn about_to_sleep(&self) {
-        self.asleep.store(true, Ordering::SeqCst);
+        self.set(true);
     }
 
     /// Called by the reader after its wait.
     pub fn awake(&self) {
-        self.asleep.store(false, Ordering::SeqCst);
+        self.set(false);
     }
 
     /// Called by a writer after it put something into a box.
     fn rouse(&self) {
-        if self.asleep.swap(false, Ordering::SeqCst) {
+        if self.set(false) {
             self.wake.wake();
         }
+    }
+
+    /// Sets whether the reader may be asleep, and says what was so before.
+    fn set(&self, asleep: bool) -> bool {
+        self.asleep.lock().is_ok_and(|mut was| std::mem::replace(&mut *was, asleep))
     }
 }
 
 /// A bounded box of letters with one reader.
 pub struct Mailbox<T> {
     letters: Mutex<Vec<T>>,
-    /// A hint that saves the reader the lock; set under it, so never wrongly false for long:
-    /// the writer sets it before it looks whether the reader sleeps.
+    /// A hint that saves the reader the lock in each turn. Not relied on before a sleep.
     filled: AtomicBool,
     most: usize,
     reader: Arc<Sleeper>,
@@ -78,24 +84,24 @@ impl<T> Mailbox<T> {
             } else {
                 letters.extend(batch.drain(..room));
             }
-            self.filled.store(true, Ordering::SeqCst);
+            self.filled.store(true, Ordering::Release);
         }
         self.reader.rouse();
     }
 
-    /// Is there anything to take?
-    pub fn is_filled(&self) -> bool {
-        self.filled.load(Ordering::SeqCst)
+    /// Is nothing in it? Certain, at the price of the lock.
+    pub fn is_empty(&self) -> bool {
+        self.letters.lock().map_or(true, |letters| letters.is_empty())
     }
 
     /// Takes all letters, in order, into `into` (which must be empty: the buffers are exchanged).
     pub fn take(&self, into: &mut Vec<T>) {
-        if !self.is_filled() {
+        if !self.filled.load(Ordering::Acquire) {
             return;
         }
         let Ok(mut letters) = self.letters.lock() else { return };
         std::mem::swap(&mut *letters, into);
-        self.filled.store(false, Ordering::SeqCst);
+        self.filled.store(false, Ordering::Relaxed);
     }
 }
 

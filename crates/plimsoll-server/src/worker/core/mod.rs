@@ -138,6 +138,11 @@ impl Core {
         self.due = due;
     }
 
+    /// Was the worker ordered to stop?
+    pub fn is_stopping(&self) -> bool {
+        self.stopping
+    }
+
     /// Is nothing left of this worker's connections?
     pub fn is_idle(&self) -> bool {
         self.conns.len() == 0
