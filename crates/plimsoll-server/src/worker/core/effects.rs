@@ -7,7 +7,7 @@ use plimsoll_core::home::Request;
 use plimsoll_core::hub::Encoding;
 use plimsoll_core::limits;
 use plimsoll_core::model::StreamPosition;
-use plimsoll_core::session::{Effect, Left, ReplyBody};
+use plimsoll_core::session::{Effect, Left, Push, ReplyBody};
 use plimsoll_protocol::centrifugo;
 use plimsoll_transport::ws;
 use std::sync::Arc;
@@ -41,10 +41,22 @@ impl Core {
             Effect::FinishUnsubscribe { id, channel } => {
                 self.with_session(slot, io, |s, _, fx| s.finish_unsubscribe(id, &channel, fx));
             }
-            Effect::Push(push) => self.send_text(slot, |out| centrifugo::write_push(out, &push)),
+            Effect::Push(push) => self.push(slot, &push),
             Effect::Ping => self.send_text(slot, |out| out.extend_from_slice(centrifugo::PING)),
             Effect::Enter { user } => self.enter(slot, &user, io),
             Effect::Close(disconnect) => self.close(slot, disconnect, io),
+        }
+    }
+
+    fn push(&mut self, slot: u32, push: &Push) {
+        self.send_text(slot, |out| centrifugo::write_push(out, push));
+        // The push has no room for what recovery found: it follows as if it were live.
+        if let Push::Subscribe { channel, result } = push {
+            for publication in &result.publications {
+                self.send_text(slot, |out| {
+                    centrifugo::write_publication(out, channel, publication);
+                });
+            }
         }
     }
 

@@ -1,1 +1,375 @@
-//! The worker without sockets.
+//! Whole workers without sockets, driven by a seed: clients come, publish, are cut and recover
+//! while letters between workers and bytes to clients are held up at random. Whatever the order,
+//! each subscriber sees each offset exactly once and in order.
+
+use super::*;
+use crate::worker::letter::{Letter, Report};
+use plimsoll_core::policy::{ChannelOptions, ChannelPolicy, ClientPolicy};
+use plimsoll_core::token::{ConnectionClaims, SubscriptionClaims, TokenError};
+use plimsoll_transport::ws;
+use std::collections::{HashMap, VecDeque};
+
+struct NoTokens;
+impl TokenVerifier for NoTokens {
+    fn connection(&self, _: &str, _: u64) -> Result<ConnectionClaims, TokenError> {
+        Err(TokenError::Invalid)
+    }
+    fn subscription(&self, _: &str, _: u64) -> Result<SubscriptionClaims, TokenError> {
+        Err(TokenError::Invalid)
+    }
+}
+
+/// Sockets and mail of one simulated worker.
+struct FakeIo {
+    rng: fastrand::Rng,
+    /// Bytes that reached the client, and how many more its socket takes now.
+    sockets: HashMap<u32, (Vec<u8>, usize)>,
+    writable: Vec<u32>,
+    mail: Vec<VecDeque<Letter>>,
+    closed: Vec<u32>,
+    users: usize,
+    population: isize,
+}
+
+impl FakeIo {
+    fn new(seed: u64, workers: usize) -> Self {
+        Self {
+            rng: fastrand::Rng::with_seed(seed),
+            sockets: HashMap::new(),
+            writable: Vec::new(),
+            mail: (0..workers).map(|_| VecDeque::new()).collect(),
+            closed: Vec::new(),
+            users: 0,
+            population: 0,
+        }
+    }
+}
+
+impl Io for FakeIo {
+    fn send(&mut self, slot: u32, bytes: &[u8]) -> Sent {
+        let Some((got, room)) = self.sockets.get_mut(&slot) else { return Sent::Gone };
+        let n = bytes.len().min(*room);
+        got.extend_from_slice(&bytes[..n]);
+        *room -= n;
+        if n == 0 { Sent::Full } else { Sent::Some(n) }
+    }
+    fn watch(&mut self, slot: u32, _readable: bool, writable: bool) {
+        self.writable.retain(|s| *s != slot);
+        if writable {
+            self.writable.push(slot);
+        }
+    }
+    fn shut(&mut self, _: u32) {}
+    fn close(&mut self, slot: u32) {
+        self.closed.push(slot);
+        self.writable.retain(|s| *s != slot);
+        self.sockets.remove(&slot);
+    }
+    fn hand_off(&mut self, slot: u32, _: Vec<u8>) {
+        self.close(slot);
+    }
+    fn post(&mut self, to: u16, letter: Letter) {
+        self.mail[usize::from(to)].push_back(letter);
+    }
+    fn is_congested(&self, _: u16) -> bool {
+        false
+    }
+    fn report(&mut self, _: u64, _: Report) {}
+    fn random(&mut self) -> u64 {
+        self.rng.u64(..)
+    }
+    fn micros(&mut self) -> u64 {
+        0
+    }
+    fn admit(&mut self, _: usize) -> bool {
+        self.population += 1;
+        true
+    }
+    fn dismiss(&mut self) {
+        self.population -= 1;
+    }
+    fn enter_user(&mut self, _: &Arc<str>, _: usize) -> bool {
+        self.users += 1;
+        true
+    }
+    fn leave_user(&mut self, _: &Arc<str>) {
+        self.users -= 1;
+    }
+    fn problem(&mut self, _: u32, _: &'static str, _: u16) {}
+}
+
+const WORKERS: usize = 3;
+const CHANNELS: [&str; 3] = ["a", "b", "c"];
+const HEAD: &[u8] = b"GET /connection/websocket HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n\
+    Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+    Sec-WebSocket-Version: 13\r\n\r\n";
+
+/// A client with one channel that it always wants back.
+struct Client {
+    channel: &'static str,
+    place: Option<(usize, u32)>,
+    /// Last position seen.
+    epoch: String,
+    offset: u64,
+    subscribed: bool,
+    read: usize,
+    recovered: usize,
+}
+
+struct World {
+    rng: fastrand::Rng,
+    cores: Vec<Core>,
+    ios: Vec<FakeIo>,
+    clients: Vec<Client>,
+    published: HashMap<&'static str, u64>,
+    now: u64,
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let without_namespace = ChannelOptions {
+            history_size: 10_000,
+            history_ttl_ms: 1_000_000,
+            force_recovery: true,
+            presence: true,
+            join_leave: true,
+            ..ChannelOptions::default()
+        };
+        // No pings: nobody here would answer them.
+        let client = ClientPolicy {
+            insecure: true,
+            message_rate_limit: 0,
+            ping_interval_ms: 0,
+            ..Default::default()
+        };
+        let channel = ChannelPolicy { without_namespace, ..ChannelPolicy::default() };
+        let mut policy = Policy { client, channel: channel.clone(), ..Policy::default() };
+        policy.websocket.write_timeout_ms = u64::MAX / 2;
+        let shared = Arc::new(Shared {
+            policy,
+            channels: Arc::new(Channels::new(channel).unwrap()),
+            tokens: Box::new(NoTokens),
+            workers: WORKERS,
+        });
+        let core = |id: usize| {
+            let (stats, now) = (Arc::default(), Now::default());
+            Core::new(id as u16, Arc::clone(&shared), stats, now, seed)
+        };
+        Self {
+            rng: fastrand::Rng::with_seed(seed),
+            cores: (0..WORKERS).map(core).collect(),
+            ios: (0..WORKERS).map(|w| FakeIo::new(seed ^ w as u64, WORKERS)).collect(),
+            clients: Vec::new(),
+            published: HashMap::new(),
+            now: 0,
+        }
+    }
+
+    fn bytes(&mut self, worker: usize, slot: u32, text: &str) {
+        let mut frame = Vec::new();
+        ws::encode_client(&mut frame, ws::Opcode::Text, [1, 2, 3, 4], text.as_bytes());
+        // In two pieces, wherever they are cut.
+        let cut = self.rng.usize(..=frame.len());
+        let (a, b) = frame.split_at_mut(cut);
+        self.cores[worker].on_bytes(slot, a, &mut self.ios[worker]);
+        self.cores[worker].on_bytes(slot, b, &mut self.ios[worker]);
+    }
+
+    fn connect(&mut self, index: usize) {
+        let worker = self.rng.usize(..WORKERS);
+        let (slot, _) = self.cores[worker].on_accept();
+        let room = if self.rng.bool() { usize::MAX } else { self.rng.usize(..400) };
+        self.ios[worker].sockets.insert(slot, (Vec::new(), room));
+        let mut head = HEAD.to_vec();
+        self.cores[worker].on_bytes(slot, &mut head, &mut self.ios[worker]);
+        let c = &mut self.clients[index];
+        (c.place, c.subscribed, c.read) = (Some((worker, slot)), false, 0);
+        let (channel, epoch, offset) = (c.channel, &c.epoch, c.offset);
+        let recover = match epoch.is_empty() {
+            true => String::new(),
+            false => format!(",\"recover\":true,\"epoch\":\"{epoch}\",\"offset\":{offset}"),
+        };
+        let text = format!(
+            "{{\"id\":1,\"connect\":{{}}}}\n\
+             {{\"id\":2,\"subscribe\":{{\"channel\":\"{channel}\"{recover}}}}}"
+        );
+        self.bytes(worker, slot, &text);
+    }
+
+    fn cut(&mut self, index: usize) {
+        self.read(index);
+        if let Some((worker, slot)) = self.clients[index].place.take() {
+            self.cores[worker].on_hangup(slot, false, &mut self.ios[worker]);
+        }
+    }
+
+    fn publish(&mut self, index: usize) {
+        let (channel, Some((worker, slot))) =
+            (self.clients[index].channel, self.clients[index].place)
+        else {
+            return;
+        };
+        *self.published.entry(channel).or_default() += 1;
+        let text = format!("{{\"id\":9,\"publish\":{{\"channel\":\"{channel}\",\"data\":{{}}}}}}");
+        self.bytes(worker, slot, &text);
+    }
+
+    /// One letter, or a few, of one pair of workers.
+    fn mail(&mut self) {
+        let (from, to) = (self.rng.usize(..WORKERS), self.rng.usize(..WORKERS));
+        for _ in 0..self.rng.usize(1..4) {
+            let Some(letter) = self.ios[from].mail[to].pop_front() else { return };
+            self.cores[to].on_letter(letter, &mut self.ios[to]);
+        }
+    }
+
+    fn turn(&mut self) {
+        let worker = self.rng.usize(..WORKERS);
+        self.now += 1;
+        let now = Now { mono_ms: self.now, unix_ms: self.now };
+        self.cores[worker].begin_turn(now, 0);
+        self.cores[worker].on_deadlines(&mut self.ios[worker]);
+        self.cores[worker].flush(&mut self.ios[worker]);
+    }
+
+    fn drain(&mut self, all: bool) {
+        let worker = self.rng.usize(..WORKERS);
+        for slot in self.ios[worker].writable.clone() {
+            let more = if all { usize::MAX / 2 } else { self.rng.usize(1..500) };
+            if let Some((_, room)) = self.ios[worker].sockets.get_mut(&slot) {
+                *room = room.saturating_add(more);
+            }
+            self.cores[worker].on_writable(slot, &mut self.ios[worker]);
+        }
+    }
+
+    /// What has reached a client: checks that offsets follow one another.
+    fn read(&mut self, index: usize) {
+        let c = &mut self.clients[index];
+        let Some((worker, slot)) = c.place else { return };
+        let Some((bytes, _)) = self.ios[worker].sockets.get(&slot) else { return };
+        if c.read == 0 {
+            let end = bytes.windows(4).position(|w| w == b"\r\n\r\n");
+            let Some(end) = end else { return };
+            c.read = end + 4;
+        }
+        while let Some(len) = bytes.get(c.read..).and_then(ws::frame_len) {
+            let Some(frame) = bytes.get(c.read..c.read + len) else { return };
+            assert_eq!(frame[0], 0x81, "closed: {frame:?}");
+            let header = if frame[1] == 126 { 4 } else { 2 };
+            c.on_message(&serde_json::from_slice(&frame[header..]).unwrap());
+            c.read += len;
+        }
+    }
+
+    fn settle(&mut self) {
+        for _ in 0..2_000 {
+            self.mail();
+            self.turn();
+            self.drain(true);
+            if self.ios.iter().all(|io| io.mail.iter().all(VecDeque::is_empty)) {
+                (0..20).for_each(|_| self.turn());
+            }
+        }
+        (0..self.clients.len()).for_each(|i| self.read(i));
+    }
+}
+
+impl Client {
+    fn on_message(&mut self, message: &serde_json::Value) {
+        let reply = &message["subscribe"];
+        if message["id"] == 2 {
+            assert!(reply.is_object(), "{message}");
+            assert!(!self.subscribed);
+            self.subscribed = true;
+            let offset = reply["offset"].as_u64().unwrap_or(0);
+            if reply["was_recovering"] == true {
+                assert_eq!(reply["recovered"], true, "history is long enough: {message}");
+                assert_eq!(offset, self.offset, "the requested offset");
+                self.recovered += 1;
+            }
+            self.epoch = reply["epoch"].as_str().unwrap_or_default().to_owned();
+            self.offset = offset;
+            for p in reply["publications"].as_array().into_iter().flatten() {
+                self.on_publication(p);
+            }
+        }
+        let publication = &message["push"]["pub"];
+        if publication.is_object() {
+            assert!(self.subscribed, "a publication before the subscribe reply");
+            self.on_publication(publication);
+        }
+    }
+
+    fn on_publication(&mut self, p: &serde_json::Value) {
+        let offset = p["offset"].as_u64().unwrap();
+        assert_eq!(offset, self.offset + 1, "neither a hole nor a double");
+        self.offset = offset;
+    }
+}
+
+fn run(seed: u64) -> (u64, usize) {
+    let mut w = World::new(seed);
+    for i in 0..9 {
+        let channel = CHANNELS[i % CHANNELS.len()];
+        let (epoch, offset) = (String::new(), 0);
+        let c = Client {
+            channel,
+            place: None,
+            epoch,
+            offset,
+            subscribed: false,
+            read: 0,
+            recovered: 0,
+        };
+        w.clients.push(c);
+        w.connect(i);
+    }
+    for _ in 0..600 {
+        let index = w.rng.usize(..w.clients.len());
+        match w.rng.u8(..20) {
+            0 => w.cut(index),
+            1..=2 if w.clients[index].place.is_none() => w.connect(index),
+            3..=6 => w.publish(index),
+            7..=11 => w.mail(),
+            12..=14 => w.turn(),
+            15..=16 => w.drain(false),
+            _ => w.read(index),
+        }
+    }
+    for i in 0..w.clients.len() {
+        if w.clients[i].place.is_none() {
+            w.connect(i);
+        }
+    }
+    w.settle();
+    for c in &w.clients {
+        assert!(c.subscribed, "seed {seed}");
+        let published = w.published.get(c.channel).copied().unwrap_or(0);
+        assert!(c.offset <= published, "seed {seed}: invented");
+        let top = w.clients.iter().filter(|o| o.channel == c.channel).map(|o| o.offset).max();
+        assert_eq!(Some(c.offset), top, "seed {seed}: all stand at the top of {}", c.channel);
+    }
+    (0..w.clients.len()).for_each(|i| w.cut(i));
+    w.settle();
+    for (core, io) in w.cores.iter().zip(&w.ios) {
+        assert!(core.is_idle() && io.population == 0, "seed {seed}");
+        assert_eq!(core.hub.subscription_count(), 0, "seed {seed}");
+        assert_eq!(core.home.subscribed().count(), 0, "seed {seed}: interest is given back");
+    }
+    let recovered = w.clients.iter().map(|c| c.recovered).sum();
+    (w.clients.iter().map(|c| c.offset).sum(), recovered)
+}
+
+#[test]
+fn every_seed_keeps_order_and_loses_nothing() {
+    // `PLIMSOLL_SEEDS=from..to` repeats or widens it.
+    let seeds = std::env::var("PLIMSOLL_SEEDS").unwrap_or_else(|_| "0..60".into());
+    let (from, to) = seeds.split_once("..").expect("PLIMSOLL_SEEDS is from..to");
+    let (mut seen, mut recovered) = (0, 0);
+    for seed in from.parse().unwrap()..to.parse().unwrap() {
+        let (s, r) = run(seed);
+        (seen, recovered) = (seen + s, recovered + r);
+    }
+    assert!(seen > 1_000 && recovered > 100, "void: {seen} seen, {recovered} recoveries");
+}
