@@ -68,8 +68,13 @@ function start() {
   client.addEventListener('state', ({ detail }) => showState(detail));
   addEventListener('online', () => client.wake());
   addEventListener('hashchange', () => name && enter(roomFromAddress()));
-  if (name) go(roomFromAddress());
-  else welcome();
+  if (name) {
+    go(roomFromAddress());
+    return;
+  }
+  showRooms(roomFromAddress());
+  byId('room-name').textContent = roomFromAddress();
+  welcome();
 }
 
 function welcome() {
@@ -113,7 +118,7 @@ function enter(next) {
   location.hash = room;
   document.title = `#${room} · Plimsoll`;
   byId('room-name').textContent = room;
-  showRooms();
+  showRooms(room);
   log.clear();
   people.clear();
   changeNotice = null;
@@ -215,7 +220,7 @@ function hello() {
 function signal({ data, info }) {
   if (!info || typeof data?.name !== 'string') return;
   people.name(info.client, clip(data.name, 24));
-  if (data.kind === 'typing') people.typing(info.client);
+  if (data.kind === 'typing') people.typing(info.client, Number(data.at) || 0);
 }
 
 function publication({ data, info, offset, recovered }) {
@@ -223,7 +228,7 @@ function publication({ data, info, offset, recovered }) {
   if (data?.kind !== 'message' || typeof data.text !== 'string') return;
   const id = String(data.id);
   unsent.delete(id);
-  if (info) people.still(info.client);
+  if (info) people.spoke(info.client, Number(data.at) || 0);
   log.add({
     id,
     name: clip(String(data.name), 24),
@@ -275,7 +280,7 @@ function typing() {
   const now = Date.now();
   if (!byId('text').value.trim() || now - typedAt < TYPING_EVERY_MS) return;
   typedAt = now;
-  publish(`typing:${room}`, { kind: 'typing', name }).catch(() => {});
+  publish(`typing:${room}`, { kind: 'typing', name, at: now }).catch(() => {});
 }
 
 function publish(channel, data) {
@@ -288,8 +293,9 @@ function showState({ state, code, reason }) {
   pill.textContent = STATES[state];
   const away = state !== 'connected';
   byId('cut').disabled = away && state !== 'closed';
-  byId('cut-label').textContent = state === 'closed' ? 'Connect again' : 'Cut my connection';
-  byId('line-client').textContent = away ? 'none' : client.client.slice(0, 8);
+  byId('cut-label').textContent = state === 'closed' ? 'Connect' : 'Cut';
+  byId('cut-more').textContent = state === 'closed' ? 'again' : 'my connection';
+  byId('line-client').textContent = away ? '–' : client.client.slice(0, 8);
   if (!away) return;
   if (!offlineSince && state !== 'connecting') {
     offlineSince = Date.now();
@@ -302,18 +308,20 @@ function showState({ state, code, reason }) {
 }
 
 function showPosition() {
-  byId('line-position').textContent = chat?.epoch ? `${chat.offset} in ${chat.epoch}` : 'none';
+  byId('line-position').textContent = chat?.epoch ? `${chat.offset} in ${chat.epoch}` : '–';
 }
 
-function showRooms() {
-  byId('rooms').replaceChildren(...[...new Set([...ROOMS, room])].map((each) => {
+function showRooms(current) {
+  byId('rooms').replaceChildren(...[...new Set([...ROOMS, current])].map((each) => {
     const item = make('li', '');
     const link = make('a', 'room-link', each);
     link.href = `#${each}`;
-    if (each === room) link.setAttribute('aria-current', 'page');
+    if (each === current) link.setAttribute('aria-current', 'page');
     item.append(link);
     return item;
   }));
+  // On a phone the rooms are a strip that may be wider than the screen.
+  document.querySelector('.room-link[aria-current]').scrollIntoView({ inline: 'center' });
 }
 
 function roomFromAddress() {

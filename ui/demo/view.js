@@ -138,14 +138,16 @@ export class People {
   #here = new Set();
   #names = new Map();
   #typing = new Map();
+  #spoke = new Map();
   #list = document.getElementById('people');
   #count = document.getElementById('people-count');
   #line = document.getElementById('typing');
   me = '';
 
   clear() {
-    for (const timer of this.#typing.values()) clearTimeout(timer);
+    for (const { timer } of this.#typing.values()) clearTimeout(timer);
     this.#typing.clear();
+    this.#spoke.clear();
     this.#here.clear();
     this.#show();
   }
@@ -166,7 +168,8 @@ export class People {
   leave(client) {
     this.#here.delete(client);
     this.#names.delete(client);
-    this.still(client);
+    this.#spoke.delete(client);
+    this.#still(client);
     this.#show();
   }
 
@@ -177,15 +180,24 @@ export class People {
     this.#show();
   }
 
-  typing(client) {
-    if (client === this.me) return;
-    clearTimeout(this.#typing.get(client));
-    this.#typing.set(client, setTimeout(() => this.still(client), TYPING_MS));
+  /** `at` is the writer's time. Two channels have no common order: a message may overtake it. */
+  typing(client, at) {
+    if (client === this.me || at <= (this.#spoke.get(client) ?? 0)) return;
+    clearTimeout(this.#typing.get(client)?.timer);
+    const timer = setTimeout(() => this.#still(client), TYPING_MS);
+    this.#typing.set(client, { at, timer });
     this.#showTyping();
   }
 
-  still(client) {
-    clearTimeout(this.#typing.get(client));
+  /** A message ends the typing that came before it. */
+  spoke(client, at) {
+    if (!this.#here.has(client)) return;
+    this.#spoke.set(client, at);
+    if (this.#typing.get(client)?.at <= at) this.#still(client);
+  }
+
+  #still(client) {
+    clearTimeout(this.#typing.get(client)?.timer);
     this.#typing.delete(client);
     this.#showTyping();
   }
