@@ -243,7 +243,7 @@ describe('the demo page', () => {
       inner: innerWidth,
     }));
     assert.ok(width <= inner, `the page is ${width} wide on a screen of ${inner}`);
-    for (const control of ['#text', '#cut', '#status', '#room-name', '.composer button']) {
+    for (const control of ['.brand', '#text', '#cut', '#status', '#room-name', '.composer button']) {
       const box = await anna.locator(control).boundingBox();
       assert.ok(box && box.x >= 0 && box.x + box.width <= PHONE.width, `${control} is cut off`);
       assert.ok(box.y >= 0 && box.y + box.height <= PHONE.height, `${control} is below the screen`);

@@ -321,7 +321,10 @@ function showRooms(current) {
     return item;
   }));
   // On a phone the rooms are a strip that may be wider than the screen.
-  document.querySelector('.room-link[aria-current]').scrollIntoView({ inline: 'center' });
+  document.querySelector('.room-link[aria-current]').scrollIntoView({
+    block: 'nearest',
+    inline: 'center',
+  });
 }
 
 function roomFromAddress() {
