@@ -6,12 +6,15 @@ use crate::node::Node;
 use std::fmt::Write;
 use std::sync::Arc;
 
+/// Picks a figure of a worker.
+type CellOf = fn(&WorkerStats) -> &Cell;
+
 /// Where a metric's value comes from.
 enum Source {
     /// A sum over the workers.
-    Sum(fn(&WorkerStats) -> &Cell),
+    Sum(CellOf),
     /// Sums over the workers, one for each value of a label.
-    Labelled(&'static str, &'static [(&'static str, fn(&WorkerStats) -> &Cell)]),
+    Labelled(&'static str, &'static [(&'static str, CellOf)]),
     /// A histogram, added up over the workers.
     Histogram(fn(&WorkerStats) -> &Histogram),
     /// A figure of the whole node.
@@ -190,7 +193,7 @@ pub fn render(node: &Node) -> String {
     out
 }
 
-fn sum(workers: &[Arc<WorkerStats>], cell: fn(&WorkerStats) -> &Cell) -> u64 {
+fn sum(workers: &[Arc<WorkerStats>], cell: CellOf) -> u64 {
     workers.iter().map(|w| cell(w).get()).sum()
 }
 

@@ -14,15 +14,16 @@ struct Chunk<T> {
     live: usize,
 }
 
-impl<T> Slab<T> {
-    /// Empty.
-    pub fn new() -> Self {
+impl<T> Default for Slab<T> {
+    fn default() -> Self {
         Self { chunks: Vec::new(), free: Vec::new(), len: 0 }
     }
+}
 
-    /// Values held.
-    pub fn len(&self) -> usize {
-        self.len
+impl<T> Slab<T> {
+    /// Is no value held?
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
     }
 
     /// The slot the next [`Slab::insert`] uses.
@@ -117,7 +118,7 @@ mod tests {
 
     #[test]
     fn slots_are_reused_and_chunks_freed() {
-        let mut s = Slab::new();
+        let mut s = Slab::default();
         let slots: Vec<u32> = (0..300).map(|n| s.insert(n)).collect();
         assert_eq!(slots, (0..300).collect::<Vec<_>>());
         assert_eq!(s.remove(7), Some(7));
@@ -129,7 +130,7 @@ mod tests {
         (0..300).for_each(|slot| {
             s.remove(slot);
         });
-        assert_eq!((s.len(), s.chunks.len()), (0, 0));
+        assert!(s.is_empty() && s.chunks.is_empty());
     }
 
     #[test]

@@ -87,7 +87,7 @@ impl Core {
             stats,
             now,
             received_us: 0,
-            conns: Slab::new(),
+            conns: Slab::default(),
             next_generation: 0,
             special: Bits::default(),
             own: Own::default(),
@@ -145,7 +145,7 @@ impl Core {
 
     /// Is nothing left of this worker's connections?
     pub fn is_idle(&self) -> bool {
-        self.conns.len() == 0
+        self.conns.is_empty()
     }
 
     /// Runs something of a session and then what it wants done.
