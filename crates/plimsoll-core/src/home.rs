@@ -134,7 +134,6 @@ pub struct Outcome {
     pub event: Option<Event>,
 }
 
-#[derive(Default)]
 struct Channel {
     stream: Option<Stream>,
     members: Option<Box<Map<ClientId, ClientInfo>>>,
@@ -143,6 +142,13 @@ struct Channel {
     version: Option<Box<(u64, Box<str>)>>,
     /// When the sweep looks at this channel; `u64::MAX` = not planned.
     sweep_ms: u64,
+}
+
+impl Default for Channel {
+    fn default() -> Self {
+        let interest = SmallVec::new();
+        Self { stream: None, members: None, interest, version: None, sweep_ms: u64::MAX }
+    }
 }
 
 /// All channels of one home worker.
@@ -280,7 +286,7 @@ impl Home {
             return Answer::Error(ClientError::UNRECOVERABLE_POSITION);
         }
         let seed = self.seed;
-        let channel = self.channels.entry(Arc::clone(name)).or_insert_with(Channel::new);
+        let channel = self.channels.entry(Arc::clone(name)).or_default();
         if let Some(worker) = from.map(usize::from) {
             if channel.interest.len() <= worker {
                 channel.interest.resize(worker + 1, 0);
@@ -377,7 +383,7 @@ impl Home {
 
     /// Is the version not above the last one? If it is, it becomes the last one.
     fn suppressed(&mut self, name: &Arc<str>, version: u64, epoch: &str) -> bool {
-        let channel = self.channels.entry(Arc::clone(name)).or_insert_with(Channel::new);
+        let channel = self.channels.entry(Arc::clone(name)).or_default();
         match &mut channel.version {
             Some(last) if *last.1 == *epoch && version <= last.0 => true,
             last => {
@@ -427,7 +433,7 @@ impl Home {
     /// The stream of a channel, made when there is none, with nothing expired in it.
     fn stream(&mut self, name: &Arc<str>, options: &ChannelOptions, now_ms: u64) -> &mut Stream {
         let keep = retention(options);
-        let channel = self.channels.entry(Arc::clone(name)).or_insert_with(Channel::new);
+        let channel = self.channels.entry(Arc::clone(name)).or_default();
         let used = channel.interest.iter().any(|n| *n > 0);
         if let Some(s) = &mut channel.stream {
             s.expire(now_ms, keep);
@@ -478,11 +484,6 @@ impl Home {
     }
 }
 
-impl Channel {
-    fn new() -> Self {
-        Self { sweep_ms: u64::MAX, ..Self::default() }
-    }
-}
 
 fn retention(options: &ChannelOptions) -> Retention {
     Retention {

@@ -101,7 +101,6 @@ struct Flags {
 }
 
 /// What only some subscriptions have.
-#[derive(Default)]
 struct Extra {
     chan_info: Option<Arc<str>>,
     data: Option<Box<str>>,
@@ -112,6 +111,13 @@ struct Extra {
     unsubscribe: Option<u32>,
     /// The API subscribed: tell the client by a push.
     push: bool,
+}
+
+impl Default for Extra {
+    fn default() -> Self {
+        let (chan_info, data, ttl_s, unsubscribe) = (None, None, None, None);
+        Self { chan_info, data, expire_ms: u64::MAX, ttl_s, unsubscribe, push: false }
+    }
 }
 
 /// A connect that waits for its server-side subscriptions.

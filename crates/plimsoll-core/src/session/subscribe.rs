@@ -69,7 +69,7 @@ impl Session {
             Some(at) if self.subs[at].flags.pending => {
                 // The home was asked already: end it when the answer is there, as if the
                 // commands had been handled one after the other.
-                let extra = self.subs[at].extra.get_or_insert_with(Extra::new);
+                let extra = self.subs[at].extra.get_or_insert_default();
                 if extra.unsubscribe.replace(id).is_none() {
                     return;
                 }
@@ -307,7 +307,7 @@ impl Session {
         if chan_info.is_none() && data.is_none() && expires_at_ms.is_none() && !push {
             return None;
         }
-        let mut extra = Extra { chan_info, data, push, ..*Extra::new() };
+        let mut extra = Extra { chan_info, data, push, ..Extra::default() };
         self.set_sub_expiry(&mut extra, expires_at_ms, cx);
         Some(Box::new(extra))
     }
@@ -421,17 +421,11 @@ impl Session {
         if claims.expires_at_ms.is_some_and(|at| at <= cx.now.unix_ms) {
             return fx.push(error(ClientError::EXPIRED));
         }
-        let mut extra = self.subs[at].extra.take().unwrap_or_else(Extra::new);
+        let mut extra = self.subs[at].extra.take().unwrap_or_default();
         self.set_sub_expiry(&mut extra, claims.expires_at_ms, cx);
         let ttl_s = extra.ttl_s;
         self.subs[at].extra = Some(extra);
         fx.push(Effect::Reply { id, body: ReplyBody::SubRefresh { ttl_s } });
-    }
-}
-
-impl Extra {
-    pub(super) fn new() -> Box<Self> {
-        Box::new(Self { expire_ms: u64::MAX, ..Self::default() })
     }
 }
 
