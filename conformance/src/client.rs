@@ -25,7 +25,7 @@ pub enum Event {
 pub struct Client {
     socket: WebSocket<TcpStream>,
     lines: VecDeque<String>,
-    pushes: VecDeque<Value>,
+    kept: VecDeque<Value>,
     next_id: u32,
     last_close: Option<u16>,
 }
@@ -47,7 +47,7 @@ impl Client {
         Ok(Self {
             socket,
             lines: VecDeque::new(),
-            pushes: VecDeque::new(),
+            kept: VecDeque::new(),
             next_id: 1,
             last_close: None,
         })
@@ -76,7 +76,7 @@ impl Client {
         result.unwrap_or_else(|| panic!("subscribe {channel} was answered by {reply}"))
     }
 
-    /// Sends one command and waits for its reply; pushes in between are kept.
+    /// Sends one command and waits for its reply; what comes in between is kept.
     pub fn call(&mut self, method: &str, params: &Value) -> Result<Value, String> {
         let id = self.next_id();
         self.send(&json!({ "id": id, method: params }).to_string())?;
@@ -90,8 +90,12 @@ impl Client {
         code.unwrap_or_else(|| panic!("{method} {params} was answered by {reply}"))
     }
 
-    /// The reply with this id.
+    /// The reply with this id; replies may come in any order.
     pub fn reply(&mut self, id: u32, within: Duration) -> Result<Value, String> {
+        let has_id = |value: &Value| value.get("id").and_then(Value::as_u64) == Some(id.into());
+        if let Some(kept) = self.kept.iter().position(has_id) {
+            return self.kept.remove(kept).ok_or_else(|| "nothing kept".to_owned());
+        }
         let deadline = Instant::now() + within;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -99,10 +103,10 @@ impl Client {
                 Event::Line(line) => {
                     let value: Value =
                         serde_json::from_str(&line).map_err(|e| format!("{line}: {e}"))?;
-                    if value.get("id").and_then(Value::as_u64) == Some(u64::from(id)) {
+                    if has_id(&value) {
                         return Ok(value);
                     }
-                    self.pushes.push_back(value);
+                    self.kept.push_back(value);
                 }
                 Event::Closed(code) => return Err(format!("closed with {code:?}")),
                 Event::Silence => return Err(format!("no reply to {id} within {within:?}")),
@@ -112,8 +116,9 @@ impl Client {
 
     /// The next push, also one that came while a reply was awaited.
     pub fn push(&mut self, within: Duration) -> Option<Value> {
-        if let Some(kept) = self.pushes.pop_front() {
-            return Some(kept);
+        let is_push = |value: &Value| value.get("push").is_some();
+        if let Some(kept) = self.kept.iter().position(is_push) {
+            return self.kept.remove(kept);
         }
         match self.next_line(within) {
             Event::Line(line) => serde_json::from_str(&line).ok(),

@@ -33,7 +33,14 @@ impl Server {
         let file = dir.path().join("plimsoll.toml");
         fs::write(&file, config).expect("the configuration is written");
         let log = File::create(dir.path().join("log")).expect("a file for the log");
-        let mut child = Command::new(binary())
+        let mut command = Command::new(binary());
+        // Settings come from the file alone; `PLIMSOLL_BIN` would be an unknown one.
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("PLIMSOLL_") {
+                command.env_remove(name);
+            }
+        }
+        let mut child = command
             .args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
             .arg("--config")
             .arg(&file)
@@ -49,7 +56,7 @@ impl Server {
             let _ = child.kill();
             let _ = child.wait();
             let log = fs::read_to_string(dir.path().join("log")).unwrap_or_default();
-            panic!("the server did not tell its addresses within {START:?}; its log:\n{log}");
+            panic!("the server has not told its two addresses; its log:\n{log}");
         };
         Self { child: Mutex::new(child), pid, clients, admin, dir }
     }

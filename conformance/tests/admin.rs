@@ -111,7 +111,13 @@ fn metrics_are_what_happened() {
     }
     let deliveries = (PUBLICATIONS * SUBSCRIBERS) as f64;
     let by_client = (PUBLICATIONS / 2) as f64;
-    let now = server.metrics();
+    // A counter may be added to just after the write that it counts.
+    let mut now = server.metrics();
+    wait::until(PATIENCE, || {
+        now = server.metrics();
+        now.growth(&connected, "realtime_message_delivery_latency_ms_count") >= deliveries
+            && now.growth(&connected, "realtime_messages_sent_total") >= deliveries + by_client
+    });
     assert_eq!(now.growth(&before, "realtime_messages_received_total"), commands(PUBLICATIONS / 2));
     assert_eq!(now.growth(&connected, "realtime_messages_sent_total"), deliveries + by_client);
     let latencies = now.growth(&connected, "realtime_message_delivery_latency_ms_count");
@@ -147,9 +153,10 @@ fn the_admin_listener_answers_while_workers_are_saturated() {
     let crowd = crowd.unwrap_or_else(|e| panic!("{e}"));
     let stop = Arc::new(AtomicBool::new(false));
     let acknowledged = Arc::new(AtomicU64::new(0));
+    let read_bytes = Arc::new(AtomicU64::new(0));
     let reader = {
-        let stop = Arc::clone(&stop);
-        thread::spawn(move || drain(crowd, &stop))
+        let (stop, read_bytes) = (Arc::clone(&stop), Arc::clone(&read_bytes));
+        thread::spawn(move || drain(crowd, &stop, &read_bytes))
     };
     let publisher = {
         let (stop, acknowledged) = (Arc::clone(&stop), Arc::clone(&acknowledged));
@@ -158,6 +165,7 @@ fn the_admin_listener_answers_while_workers_are_saturated() {
     let busy = wait::until(PATIENCE, || acknowledged.load(Ordering::Acquire) > 50);
     assert!(busy, "void: no publications");
     let (before, start) = (server.metrics(), Instant::now());
+    read_bytes.store(0, Ordering::Release);
     let mut times = Vec::new();
     for n in 0..SCRAPES {
         let path = ["/metrics", "/health", "/admin/status"][n % 3];
@@ -173,10 +181,18 @@ fn the_admin_listener_answers_while_workers_are_saturated() {
     reader.join().expect("the reader did not panic");
     let sent = after.growth(&before, "realtime_messages_sent_total");
     let rate = sent / took.as_secs_f64();
+    let left = after.sum("realtime_active_connections");
+    assert_eq!(left, Some((CROWD + 1) as f64), "void: the crowd was cut");
+    // What the crowd has read bears the counter out.
+    let read = read_bytes.load(Ordering::Acquire) as f64 / took.as_secs_f64();
+    assert!(read >= rate * 200.0 * 0.8, "{rate:.0} deliveries/s counted, {read:.0} bytes/s read");
     assert!(rate > 10_000.0, "void: only {rate:.0} deliveries/s");
     times.sort();
     let (median, slowest) = (times[SCRAPES / 2], times[SCRAPES - 1]);
-    println!("admin: at {rate:.0} deliveries/s median {median:?}, slowest {slowest:?}");
+    println!(
+        "admin: at {rate:.0} deliveries/s median {median:?}, slowest {slowest:?}, {:.0} MB/s read",
+        read / 1e6
+    );
     assert!(median < Duration::from_millis(100), "median {median:?}, slowest {slowest:?}");
 }
 
@@ -199,7 +215,7 @@ fn publish_hard(mut client: Client, stop: &AtomicBool, acknowledged: &AtomicU64)
 }
 
 /// Reads and forgets what comes on all connections.
-fn drain(mut crowd: Vec<std::net::TcpStream>, stop: &AtomicBool) {
+fn drain(mut crowd: Vec<std::net::TcpStream>, stop: &AtomicBool, read_bytes: &AtomicU64) {
     let mut piece = vec![0; 256 * 1024];
     for stream in &crowd {
         stream.set_nonblocking(true).expect("a socket is switched");
@@ -207,7 +223,10 @@ fn drain(mut crowd: Vec<std::net::TcpStream>, stop: &AtomicBool) {
     while !stop.load(Ordering::Acquire) {
         let mut idle = true;
         for stream in &mut crowd {
-            idle &= !matches!(stream.read(&mut piece), Ok(n) if n > 0);
+            if let Ok(n @ 1..) = stream.read(&mut piece) {
+                idle = false;
+                read_bytes.fetch_add(u64::try_from(n).unwrap_or(0), Ordering::AcqRel);
+            }
         }
         if idle {
             thread::sleep(Duration::from_millis(1));

@@ -32,7 +32,7 @@ insecure = true
 insecure = true
 
 [[channel.namespaces]]
-name = "l"
+name = "ledger"
 presence = true
 history_size = {history_size}
 history_ttl = "300s"

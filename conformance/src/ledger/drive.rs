@@ -44,7 +44,7 @@ pub struct Plan {
 
 /// Runs a plan and returns the books. What is wrong with a client itself fails the test.
 pub fn run(server: &Server, plan: &Plan) -> Ledger {
-    let names: Vec<Arc<str>> = (0..plan.channels).map(|n| format!("l:{n}").into()).collect();
+    let names: Vec<Arc<str>> = (0..plan.channels).map(|n| format!("ledger:{n}").into()).collect();
     let subscribers = subscribers(server, plan, &names);
     let everybody = || subscribers.iter().all(|(c, _)| c.live.load(Ordering::Acquire));
     assert!(crate::wait::until(Duration::from_secs(20), everybody), "not all could subscribe");
