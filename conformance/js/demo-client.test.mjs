@@ -1,8 +1,9 @@
 // The demo page's own client, without the page: the modules that the binary serves, run by node.
 
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { after, before, describe, test } from 'node:test';
-import WebSocket from 'ws';
+import WebSocket, { WebSocketServer } from 'ws';
 import { Client, ReplyError, backoff, isFinal } from '../../ui/demo/client.js';
 import { link } from './support/link.mjs';
 import { config, namespace, serve } from './support/server.mjs';
@@ -174,6 +175,68 @@ describe('the demo\'s client', { concurrency: true }, () => {
     await server.call('disconnect', { client: client.client, user: '' });
     await until('closed', () => client.state === 'closed');
     assert.equal(states.at(-1).code, 3503);
+  });
+});
+
+describe('the demo\'s client and a server that misbehaves', { concurrency: true }, () => {
+  /** A server that answers `connect` and `subscribe`, and then does as it is told. */
+  async function fake(t, then) {
+    const listener = new WebSocketServer({ host: '127.0.0.1', port: 0 });
+    await once(listener, 'listening');
+    t.after(() => listener.close());
+    const asked = [];
+    listener.on('connection', (socket) => {
+      const send = (message) => socket.send(JSON.stringify(message));
+      socket.on('message', (frame) => {
+        for (const command of String(frame).split('\n').map((line) => JSON.parse(line))) {
+          asked.push(command);
+          const { id } = command;
+          if (command.connect) send({ id, connect: { client: 'x', ping: 25, pong: true } });
+          if (command.subscribe) {
+            send({ id, subscribe: { recoverable: true, positioned: true, epoch: 'e', offset: 7 } });
+          }
+          then({ command, asked, send, socket });
+        }
+      });
+    });
+    return { ws: `ws://127.0.0.1:${listener.address().port}`, asked };
+  }
+
+  test('2500: subscribes again, with its position', async (t) => {
+    let told = false;
+    const { ws, asked } = await fake(t, ({ command, send }) => {
+      if (!command.subscribe || told) return;
+      told = true;
+      send({ push: { channel: 'c', pub: { data: 1, offset: 8 } } });
+      send({ push: { channel: 'c', unsubscribe: { code: 2500, reason: 'insufficient state' } } });
+    });
+    const { client } = start(t, ws);
+    client.subscribe('c');
+    const subscribes = () => asked.filter((command) => command.subscribe);
+    await until('a second subscribe', () => subscribes().length === 2);
+    assert.deepEqual(subscribes()[1].subscribe, { channel: 'c', recover: true, epoch: 'e', offset: 8 });
+  });
+
+  test('2000: does not', async (t) => {
+    const { ws, asked } = await fake(t, ({ command, send }) => {
+      if (!command.subscribe) return;
+      send({ push: { channel: 'c', unsubscribe: { code: 2000, reason: 'server unsubscribe' } } });
+      send({});
+    });
+    const { client } = start(t, ws);
+    const { of } = watch(client, 'c');
+    await until('the pong behind it', () => asked.some((command) => Object.keys(command).length === 0));
+    assert.equal(of('unsubscribed')[0].code, 2000);
+    assert.equal(asked.filter((command) => command.subscribe).length, 1);
+  });
+
+  test('connect and subscriptions leave in one frame', async (t) => {
+    const { ws, asked } = await fake(t, () => {});
+    const { client } = start(t, ws);
+    client.subscribe('a');
+    client.subscribe('b');
+    await until('three commands', () => asked.length === 3);
+    assert.deepEqual(asked.map((command) => Object.keys(command)[1]), ['connect', 'subscribe', 'subscribe']);
   });
 });
 

@@ -165,6 +165,22 @@ describe('stream', { concurrency: true }, () => {
     assert.equal((await back()).recovered, false);
   });
 
+  test('a subscriber that is there goes on after history_remove, or is told', async (t) => {
+    const channel = fresh('kept');
+    const { subscription, seen } = await reader(t, channel);
+    const again = [];
+    subscription.on('subscribed', (context) => again.push(context));
+    await publish(channel, 1, 2);
+    await until('two', () => seen.length === 2);
+    await server.call('history_remove', { channel });
+    await publish(channel, 3, 3);
+    await until('the third, or word of a gap', () => seen.at(-1) === 3 || again.length > 0);
+    await publish(channel, 4, 4);
+    await until('the fourth', () => seen.at(-1) === 4);
+    if (again.length === 0) assert.deepEqual(seen, [1, 2, 3, 4]);
+    else assert.equal(again[0].recovered, false);
+  });
+
   test('after disconnect() and connect() too', async (t) => {
     const channel = fresh('kept');
     const { made, subscription, seen } = await reader(t, channel);

@@ -134,6 +134,20 @@ personal_channel_namespace = "me"`));
     assert.deepEqual((await server.call('channels', { pattern: channel })).channels, {});
   });
 
+  test('subscribe by the API brings what came since a position', async (t) => {
+    const user = someone();
+    const channel = fresh('kept');
+    for (const data of [1, 2, 3]) await server.call('publish', { channel, data });
+    const { epoch } = await server.call('history', { channel });
+    const made = await connected(t, server, user);
+    const events = watch(made);
+    await server.call('subscribe', { user, channel, recover_since: { offset: 1, epoch } });
+    await until('subscribed', () => events.subscribed.length === 1);
+    await server.call('publish', { channel, data: 4 });
+    await until('the last', () => events.publication.at(-1)?.data === 4);
+    assert.deepEqual(events.publication.map(({ data }) => data), [2, 3, 4]);
+  });
+
   test('subscribe by the API of one connection leaves the others', async (t) => {
     const user = someone();
     const channel = fresh('kept');

@@ -13,7 +13,7 @@ const binary = process.env.PLIMSOLL_BIN
   ? resolve(process.env.PLIMSOLL_BIN)
   : resolve(import.meta.dirname, '../../../target/release/plimsoll');
 
-export const API_KEY = 'a-key-for-tests';
+export const API_KEY = 'a-key-for-tests-only';
 export const SECRET = 'a-secret-for-tests-of-32-bytes-or-more';
 
 /** What most tests need: tokens, the HTTP API, no origins, and whatever `extra` adds. */
