@@ -38,7 +38,8 @@ macro_rules! errors {
     ($($name:ident = $code:literal $message:literal $temporary:literal: $doc:literal;)*) => {
         impl ClientError {
             $(#[doc = $doc]
-            pub const $name: Self = Self { code: $code, message: $message, temporary: $temporary };)*
+            pub const $name: Self =
+                Self { code: $code, message: $message, temporary: $temporary };)*
             /// Every error the server may answer.
             pub const ALL: &'static [Self] = &[$(Self::$name),*];
         }
@@ -58,7 +59,7 @@ errors! {
     TOKEN_EXPIRED = 109 "token expired" false: "Fetch a new token and try again.";
     EXPIRED = 110 "expired" false: "The connection or subscription has expired.";
     TOO_MANY_REQUESTS = 111 "too many requests" true: "Over a rate limit; try again later.";
-    UNRECOVERABLE_POSITION = 112 "unrecoverable position" false: "History does not reach back so far.";
+    UNRECOVERABLE_POSITION = 112 "unrecoverable position" false: "History does not go back so far.";
 }
 
 macro_rules! disconnects {
@@ -90,7 +91,7 @@ disconnects! {
     FORCE_DISCONNECT = 3503 "force disconnect": "The API disconnected the user.";
     CONNECTION_LIMIT = 3504 "connection limit": "The user has too many connections.";
     CHANNEL_LIMIT = 3505 "channel limit": "Too many server-side channels.";
-    INAPPROPRIATE_PROTOCOL = 3506 "inappropriate protocol": "This dialect does not fit the endpoint.";
+    INAPPROPRIATE_PROTOCOL = 3506 "inappropriate protocol": "Wrong dialect for this endpoint.";
     PERMISSION_DENIED = 3507 "permission denied": "Anonymous users are not allowed.";
     NOT_AVAILABLE = 3508 "not available": "No handler for asynchronous messages.";
     TOO_MANY_ERRORS = 3509 "too many errors": "Nothing but errors from this connection.";

@@ -262,18 +262,21 @@ mod tests {
                 .filter(|(_, at)| at + KEEP.ttl_ms > now).map(|(o, _)| *o).collect();
             let top = all.len() as u64;
             let missed: Vec<u64> = (offset + 1..=top).collect();
-            let can = offset <= top && missed.len() <= limit && missed.iter().all(|o| kept.contains(o));
+            let held = missed.iter().all(|o| kept.contains(o));
+            let can = offset <= top && missed.len() <= limit && held;
             let r = s.recover(&since(offset, ""), limit);
             prop_assert_eq!(r.recovered, can);
             if can {
-                prop_assert_eq!(r.publications.iter().map(|p| p.offset).collect::<Vec<_>>(), missed);
+                let got: Vec<u64> = r.publications.iter().map(|p| p.offset).collect();
+                prop_assert_eq!(got, missed);
             }
             let page = s.page(Some(&since(offset, "")), limit, reverse).unwrap();
             let mut want: Vec<u64> = kept.iter().copied()
                 .filter(|o| if reverse { *o < offset } else { *o > offset }).collect();
             if reverse { want.reverse(); }
             want.truncate(limit);
-            prop_assert_eq!(page.publications.iter().map(|p| p.offset).collect::<Vec<_>>(), want);
+            let got: Vec<u64> = page.publications.iter().map(|p| p.offset).collect();
+            prop_assert_eq!(got, want);
             prop_assert_eq!(page.position.offset, top);
         }
     }

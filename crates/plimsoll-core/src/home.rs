@@ -1,9 +1,13 @@
 //! The home of channels: history, presence and who is interested, on the one worker that owns a
 //! channel. Everything that must have one order for everybody passes here.
 
+mod exchange;
+
+pub use exchange::{Answer, Event, Outcome, PublishRequest, Request, SubscribeRequest, Subscribed};
+
 use crate::channel::Channels;
 use crate::codes::ClientError;
-use crate::history::{Page, Recovery, Retention, Stream};
+use crate::history::{Retention, Stream};
 use crate::limits;
 use crate::map::{self, Map};
 use crate::model::{ClientId, ClientInfo, Epoch, Publication, Since, StreamPosition};
@@ -12,127 +16,6 @@ use smallvec::SmallVec;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashSet, VecDeque};
 use std::sync::Arc;
-
-/// What a worker (or the API) asks of a channel's home.
-#[derive(Clone, Debug)]
-pub enum Request {
-    /// Register interest of the asking worker and tell the position, in one step.
-    Subscribe(SubscribeRequest),
-    /// One subscription of the asking worker less.
-    Unsubscribe {
-        /// The member that left, when it was announced or present.
-        member: Option<ClientId>,
-        /// Tell the others.
-        announce: bool,
-    },
-    /// Append and fan out.
-    Publish(PublishRequest),
-    /// Who is there.
-    Presence,
-    /// How many are there.
-    PresenceStats,
-    /// A page of publications.
-    History {
-        /// Exclusive start.
-        since: Option<Since>,
-        /// Publications at most.
-        limit: usize,
-        /// Newest first.
-        reverse: bool,
-    },
-    /// Drop all publications.
-    HistoryRemove,
-}
-
-/// A subscription that passed all checks of permission.
-#[derive(Clone, Debug, Default)]
-pub struct SubscribeRequest {
-    /// The subscription follows offsets.
-    pub positioned: bool,
-    /// Where the client stands, when it wants to recover.
-    pub recover: Option<Since>,
-    /// Refuse (112) rather than subscribe unrecovered.
-    pub must_recover: bool,
-    /// Keep as a member (presence, join and leave).
-    pub member: Option<ClientInfo>,
-    /// Tell the others.
-    pub announce: bool,
-}
-
-/// A publication to append.
-#[derive(Clone, Debug, Default)]
-pub struct PublishRequest {
-    /// Raw JSON, checked and compacted.
-    pub data: Box<str>,
-    /// The publishing client.
-    pub info: Option<ClientInfo>,
-    /// Raw JSON object of strings.
-    pub tags: Option<Box<str>>,
-    /// The same key within five minutes is the same publication.
-    pub idempotency_key: Option<Box<str>>,
-    /// Fan out only.
-    pub skip_history: bool,
-    /// Suppress unless above the last version of the same epoch.
-    pub version: Option<(u64, Box<str>)>,
-}
-
-/// The home's answer.
-#[derive(Clone, Debug)]
-pub enum Answer {
-    /// To `Subscribe`.
-    Subscribed(Subscribed),
-    /// To `Publish`: where it stands now, if the channel keeps history.
-    Published(Option<StreamPosition>),
-    /// To `Presence`.
-    Presence(Vec<ClientInfo>),
-    /// To `PresenceStats`.
-    Stats {
-        /// Connections.
-        clients: usize,
-        /// Distinct user ids.
-        users: usize,
-    },
-    /// To `History`.
-    History(Page),
-    /// To `Unsubscribe` and `HistoryRemove`.
-    Done,
-    /// Refused.
-    Error(ClientError),
-}
-
-/// State of a channel at the moment of subscribing.
-#[derive(Clone, Debug)]
-pub struct Subscribed {
-    /// Top of the stream, for positioned subscriptions.
-    pub position: Option<StreamPosition>,
-    /// What recovery found, when it was tried.
-    pub recovery: Option<Recovery>,
-    /// The offset the client recovers from.
-    pub since_offset: u64,
-    /// The member as asked for, so that a subscription nobody waits for can be undone.
-    pub member: Option<ClientId>,
-    /// Whether its coming was announced.
-    pub announce: bool,
-}
-
-/// What goes to every interested worker.
-#[derive(Clone, Debug)]
-pub enum Event {
-    /// Something was published.
-    Publication(Arc<Publication>),
-    /// Somebody came.
-    Join(Arc<ClientInfo>),
-    /// Somebody went.
-    Leave(Arc<ClientInfo>),
-}
-
-/// Answer and event of one request. The answer goes first.
-pub struct Outcome {
-    /// For who asked.
-    pub answer: Answer,
-    /// For all interested workers.
-    pub event: Option<Event>,
-}
 
 struct Channel {
     stream: Option<Stream>,
@@ -484,7 +367,6 @@ impl Home {
     }
 }
 
-
 fn retention(options: &ChannelOptions) -> Retention {
     Retention {
         size: options.history_size,
@@ -502,5 +384,4 @@ fn mix(seed: u64, n: u64) -> u64 {
 }
 
 #[cfg(test)]
-#[path = "home_tests.rs"]
 mod tests;

@@ -136,7 +136,9 @@ mod tests {
     proptest! {
         /// Against a map: all that is due fires, within one tick, and nothing early.
         #[test]
-        fn fires_like_a_map(ops in proptest::collection::vec((0u32..40, 0u64..200_000, 0u64..3_000), 1..200)) {
+        fn fires_like_a_map(
+            ops in proptest::collection::vec((0u32..40, 0u64..200_000, 0u64..3_000), 1..200),
+        ) {
             let mut wheel = Wheel::new(0);
             let mut model: HashMap<u32, u64> = HashMap::new();
             let mut now = 0;

@@ -269,7 +269,8 @@ mod tests {
         let data = Cow::Borrowed(r#"{"x":"\n"}"#);
         assert_eq!(c.body, Body::Publish { channel: "a".into(), data });
         let c = decode(
-            r#"{"id":3,"subscribe":{"channel":"\u0061","recover":true,"epoch":"e","offset":9,"flag":3}}"#,
+            r#"{"id":3,"subscribe":{"channel":"\u0061","recover":true,"epoch":"e","offset":9,
+            "flag":3}}"#,
         );
         let Body::Subscribe(s) = c.unwrap().body else { panic!() };
         assert_eq!((&*s.channel, s.recover, &*s.epoch, s.offset, s.flag), ("a", true, "e", 9, 3));
@@ -277,7 +278,7 @@ mod tests {
         assert_eq!(decode(r#"{"send":{"data":1}}"#).unwrap().body, Body::Send);
         assert_eq!(decode(r#"{"id":1,"rpc":{"method":"m","data":{}}}"#).unwrap().body, Body::Rpc);
         let since =
-            r#"{"id":1,"history":{"channel":"a","limit":-1,"since":{"offset":1,"epoch":"e"}}}"#;
+            r#"{"id":1,"history":{"channel":"a","limit":-1,"since":{"epoch":"e","offset":1}}}"#;
         let Body::History(h) = decode(since).unwrap().body else { panic!() };
         assert_eq!((h.limit, h.since), (-1, Some((1, "e".into()))));
     }

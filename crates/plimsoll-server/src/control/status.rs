@@ -50,6 +50,9 @@ fn totals(node: &Node) -> [u64; 4] {
     ]
 }
 
+/// What is lost when this node ends.
+const LOSS_WINDOW: &str = "history, presence and positions live in this process and end with it";
+
 /// The object.
 pub fn render(node: &Node, rates: &Rates) -> String {
     let rates: serde_json::Map<String, serde_json::Value> = RATED
@@ -84,7 +87,7 @@ pub fn render(node: &Node, rates: &Rates) -> String {
         "channels": channels,
         "rates": rates,
         "memory": { "resident_bytes": memory::resident_bytes() },
-        "loss_window": "history, presence and positions live in this process: all of it ends with it",
+        "loss_window": LOSS_WINDOW,
     });
     format!("{status:#}\n")
 }
