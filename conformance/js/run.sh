@@ -1,5 +1,6 @@
 #!/bin/sh
-# The unmodified npm client, bare sockets, the demo's client and a real browser against the real binary.
+# The unmodified npm client, bare sockets, the demo's client and a real browser against the
+# real binary.
 # PLIMSOLL_BIN names another binary than target/release/plimsoll.
 set -eu
 cd "$(dirname "$0")"
@@ -11,7 +12,8 @@ for tool in node npm; do
 done
 npm ci --ignore-scripts --loglevel=error
 if grep -q '"resolved"' package-lock.json; then
-    echo "run.sh: package-lock.json names a registry: run npm install with the .npmrc of this folder" >&2
+    echo "run.sh: package-lock.json names a registry:" \
+        "run npm install with the .npmrc of this folder" >&2
     exit 1
 fi
 exec node --test --test-concurrency=3 --test-reporter=spec ./*.test.mjs

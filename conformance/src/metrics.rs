@@ -68,7 +68,8 @@ mod tests {
     #[test]
     fn text_is_read() {
         let s = Scrape::parse(
-            "# HELP a x\n# TYPE a counter\na{s=\"x\"} 2\na{s=\"y\"} 3\nab 7\nc_bucket{le=\"+Inf\"} 1\n",
+            "# HELP a x\n# TYPE a counter\na{s=\"x\"} 2\na{s=\"y\"} 3\nab 7\n\
+             c_bucket{le=\"+Inf\"} 1\n",
         );
         assert_eq!(s.sum("a"), Some(5.0));
         assert_eq!(s.labelled("a", "s=\"y\""), Some(3.0));

@@ -16,6 +16,7 @@ use plimsoll_conformance::raw::{self, Ending, Raw};
 use plimsoll_conformance::server::Server;
 use plimsoll_conformance::wait;
 use serde_json::json;
+use std::net::SocketAddr;
 use std::net::TcpStream;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -134,17 +135,7 @@ fn slow_readers_are_cut_and_others_lose_nothing() {
     let address = server.clients();
     let mut publisher = Client::anonymous(address);
     let descriptors = server.metrics().sum("process_open_fds");
-    let mut slow: Vec<Raw> = (0..READERS)
-        .map(|index| {
-            let mut raw = Raw::connected(address);
-            if index % 2 == 1 {
-                let _ = socket2::SockRef::from(raw.stream()).set_recv_buffer_size(2 * 1024);
-            }
-            raw.send(&raw::text(r#"{"id":2,"subscribe":{"channel":"room:busy"}}"#));
-            raw.frame(PATIENCE).expect("a reply to the subscribe");
-            raw
-        })
-        .collect();
+    let mut slow: Vec<Raw> = (0..READERS).map(|index| slow_reader(address, index)).collect();
     let good: Vec<_> = (0..READERS)
         .map(|_| {
             let mut client = Client::anonymous(address);
@@ -199,6 +190,17 @@ fn slow_readers_are_cut_and_others_lose_nothing() {
     let bound = (READERS as u64) * (1 << 20) * 4 / 3;
     assert!(grown <= bound, "memory grew by {} KiB, the bound is {}", grown / 1024, bound / 1024);
     assert_eq!(server.metrics().sum("plimsoll_panics_total"), Some(0.0));
+}
+
+/// Subscribes and never reads again; every other one with a tiny receive buffer.
+fn slow_reader(address: SocketAddr, index: usize) -> Raw {
+    let mut raw = Raw::connected(address);
+    if index % 2 == 1 {
+        let _ = socket2::SockRef::from(raw.stream()).set_recv_buffer_size(2 * 1024);
+    }
+    raw.send(&raw::text(r#"{"id":2,"subscribe":{"channel":"room:busy"}}"#));
+    raw.frame(PATIENCE).expect("a reply to the subscribe");
+    raw
 }
 
 /// Reads until the last publication; all must come, in order.
