@@ -4,8 +4,8 @@ import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
-import { join, resolve } from 'node:path';
-import { after, before, describe, test } from 'node:test';
+import { delimiter, join, resolve } from 'node:path';
+import { after, describe, test } from 'node:test';
 import { chromium } from 'playwright-core';
 import { develop } from './support/server.mjs';
 import { until } from './support/wait.mjs';
@@ -15,35 +15,38 @@ const DESKTOP = { width: 1200, height: 780 };
 const PHONE = { width: 390, height: 780 };
 const WAIT_MS = 15_000;
 
-let server;
-let browser;
 let names = 0;
 
-before(async () => {
-  const executablePath = findChromium();
-  await mkdir(pictures, { recursive: true });
-  [server, browser] = await Promise.all([
-    develop(),
-    chromium.launch({ executablePath, args: ['--no-sandbox', '--disable-gpu'] }),
-  ]);
-});
-after(async () => {
-  await browser?.close();
-  await server?.stop();
-});
+const BROWSERS = ['chromium', 'chromium-browser', 'google-chrome', 'google-chrome-stable'];
 
-/** Debian's Chromium: as root it is installed when it is missing. */
+/** The machine's Chromium or Chrome: as root on Debian it is installed when it is missing. */
 function findChromium() {
-  const path = process.env.CHROMIUM ?? '/usr/bin/chromium';
-  if (existsSync(path)) return path;
-  if (process.getuid() === 0 && existsSync('/usr/bin/apt-get')) {
+  const folders = (process.env.PATH ?? '').split(delimiter);
+  const look = () => process.env.CHROMIUM
+    ?? BROWSERS.flatMap((name) => folders.map((folder) => join(folder, name))).find(existsSync);
+  if (!look() && process.getuid() === 0 && existsSync('/usr/bin/apt-get')) {
     const how = { stdio: 'inherit', env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' } };
     spawnSync('apt-get', ['update', '-q'], how);
-    spawnSync('apt-get', ['install', '-qy', '--no-install-recommends', 'chromium', 'fonts-dejavu-core'], how);
-    if (existsSync('/usr/bin/chromium')) return '/usr/bin/chromium';
+    spawnSync('apt-get', ['install', '-qy', 'chromium', 'fonts-dejavu-core'], how);
   }
-  throw new Error('Chromium is missing: run `apt-get install chromium`, or set CHROMIUM to its path');
+  const path = look();
+  if (!path) {
+    throw new Error('Chromium is missing: run `apt-get install chromium`, or set CHROMIUM');
+  }
+  return path;
 }
+
+// Not in a hook: the runner hides why a hook of a whole file failed.
+const executablePath = findChromium();
+await mkdir(pictures, { recursive: true });
+const [server, browser] = await Promise.all([
+  develop(),
+  chromium.launch({ executablePath, args: ['--no-sandbox', '--disable-gpu'] }),
+]);
+after(async () => {
+  await browser.close();
+  await server.stop();
+});
 
 /** A room of its own for each test. */
 const freshRoom = () => `test-${++names}`;

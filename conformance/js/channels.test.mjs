@@ -1,7 +1,7 @@
 // Every command of the npm client on channels, and what each channel allows.
 
 import assert from 'node:assert/strict';
-import { after, before, describe, test } from 'node:test';
+import { after, describe, test } from 'node:test';
 import { client, connected, raw, subscribe, subscribed, up } from './support/clients.mjs';
 import { config, namespace, serve } from './support/server.mjs';
 import { channelToken, inSeconds, token, userToken } from './support/token.mjs';
@@ -37,14 +37,12 @@ allow_history_for_client = true
 `,
 ].join('');
 
-let server;
 let names = 0;
 // A channel of its own for each test: they run at the same time.
 const fresh = (space) => `${space}:t${++names}`;
 
-before(async () => {
-  server = await serve(config(namespaces, 'channel_limit = 5\nexpired_sub_close_delay = "1s"'));
-});
+// Not in a hook: the runner hides why a hook of a whole file failed.
+const server = await serve(config(namespaces, 'channel_limit = 5\nexpired_sub_close_delay = "1s"'));
 after(() => server.stop());
 
 describe('subscribe and unsubscribe', { concurrency: true }, () => {

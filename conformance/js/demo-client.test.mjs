@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { after, before, describe, test } from 'node:test';
+import { after, describe, test } from 'node:test';
 import WebSocket, { WebSocketServer } from 'ws';
 import { Client, ReplyError, backoff, isFinal } from '../../ui/demo/client.js';
 import { link } from './support/link.mjs';
@@ -21,14 +21,12 @@ join_leave = true
 force_push_join_leave = true
 ${name === 'kept' ? 'history_size = 5\nhistory_ttl = "1m"\nforce_recovery = true' : ''}`)).join('');
 
-let server;
 let names = 0;
 const fresh = (space) => `${space}:t${++names}`;
 
-before(async () => {
-  const open = 'allow_anonymous_connect_without_token = true\nping_interval = "1s"\npong_timeout = "500ms"';
-  server = await serve(config(spaces, open));
-});
+// Not in a hook: the runner hides why a hook of a whole file failed.
+const open = 'allow_anonymous_connect_without_token = true\nping_interval = "1s"\npong_timeout = "500ms"';
+const server = await serve(config(spaces, open));
 after(() => server.stop());
 
 function start(t, ws) {

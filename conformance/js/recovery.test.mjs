@@ -1,7 +1,7 @@
 // What was missed while the line was cut is delivered, exactly; or the client is told that it cannot be.
 
 import assert from 'node:assert/strict';
-import { after, before, describe, test } from 'node:test';
+import { after, describe, test } from 'node:test';
 import { connected, raw, subscribe, subscribed } from './support/clients.mjs';
 import { link } from './support/link.mjs';
 import { config, namespace, serve } from './support/server.mjs';
@@ -19,13 +19,11 @@ allow_subscribe_for_client = true\n`,
   namespace('nothing'),
 ].join('');
 
-let server;
 let names = 0;
 const fresh = (space) => `${space}:t${++names}`;
 
-before(async () => {
-  server = await serve(config(namespaces, 'recovery_max_publication_limit = 10'));
-});
+// Not in a hook: the runner hides why a hook of a whole file failed.
+const server = await serve(config(namespaces, 'recovery_max_publication_limit = 10'));
 after(() => server.stop());
 
 /** A subscriber behind a link of its own. */

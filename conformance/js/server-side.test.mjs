@@ -1,7 +1,7 @@
 // What a back end does: server-side subscriptions, and the HTTP API as clients see it.
 
 import assert from 'node:assert/strict';
-import { after, before, describe, test } from 'node:test';
+import { after, describe, test } from 'node:test';
 import { client, connected, raw, subscribe, subscribed, up } from './support/clients.mjs';
 import { link } from './support/link.mjs';
 import { API_KEY, config, namespace, serve } from './support/server.mjs';
@@ -13,14 +13,12 @@ const spaces = namespace('kept', kept) + namespace('plain') + namespace('me')
   + namespace('forced', 'presence = true\njoin_leave = true\nforce_push_join_leave = true')
   + '[[channel.namespaces]]\nname = "closed"\n';
 
-let server;
 let names = 0;
 const fresh = (space) => `${space}:t${++names}`;
 const someone = () => `user${++names}`;
 
-before(async () => {
-  server = await serve(config(spaces));
-});
+// Not in a hook: the runner hides why a hook of a whole file failed.
+const server = await serve(config(spaces));
 after(() => server.stop());
 
 /** Everything that server-side subscriptions of a client tell. */

@@ -12,10 +12,8 @@ import { next, until } from './support/wait.mjs';
 const spaces = namespace('plain') + namespace('kept', 'history_size = 10\nhistory_ttl = "1m"');
 const BAD_REQUEST = { code: 3501, reason: 'bad request' };
 
-let server;
-before(async () => {
-  server = await serve(config(spaces));
-});
+// Not in a hook: the runner hides why a hook of a whole file failed.
+const server = await serve(config(spaces));
 after(() => server.stop());
 
 describe('a bad request ends the connection: 3501', { concurrency: true }, () => {

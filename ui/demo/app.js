@@ -53,9 +53,11 @@ function start() {
     say();
   });
   byId('text').addEventListener('input', typing);
-  byId('cut').addEventListener('click', () => {
+  byId('cut').addEventListener('click', ({ detail }) => {
     if (client.state === 'closed') client.connect();
     else client.cut(CUT_MS);
+    // The button is off now: who came by keyboard goes on where there is something to do.
+    if (detail === 0) byId('text').focus();
   });
   byId('rename').addEventListener('click', welcome);
   byId('welcome').addEventListener('close', takeName);

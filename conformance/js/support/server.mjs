@@ -6,6 +6,9 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 
+// One file starts more servers than an emitter has listeners by default.
+process.setMaxListeners(100);
+
 const START_MS = 15_000;
 const STOP_MS = 10_000;
 
@@ -65,6 +68,8 @@ async function start(args, folder) {
     Object.entries(process.env).filter(([key]) => !key.startsWith('PLIMSOLL_')),
   );
   const child = spawn(binary, args, { env, stdio: ['ignore', 'pipe', 'pipe'] });
+  // A test file that fails while it is loaded must not leave a server behind.
+  process.once('exit', () => child.kill('SIGKILL'));
   const server = new Server(child, folder);
   await server.ready();
   return server;
