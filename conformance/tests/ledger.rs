@@ -57,7 +57,18 @@ fn keep(name: &str, history_size: u64, plan: &Plan, recoveries: u64) -> u64 {
     let ledger = run(&server, plan);
     let verdict = check(&ledger, Limits { history_size, recovery_max: 300 });
     verdict.require(name, plan.deliveries, recoveries);
-    assert_eq!(server.metrics().sum("plimsoll_panics_total"), Some(0.0));
+    // C9: the server has counted the same. Nobody is cut before the reply to a subscribe has
+    // come, and no publish is without an answer, so the figures are exact.
+    let metrics = server.metrics();
+    let recoveries = |recovered: &str| {
+        metrics.labelled("plimsoll_recoveries_total", &format!("recovered=\"{recovered}\""))
+    };
+    assert_eq!(recoveries("true"), Some(verdict.recoveries as f64), "{name}: C9");
+    assert_eq!(recoveries("false"), Some(verdict.failed_recoveries as f64), "{name}: C9");
+    let publications = metrics.sum("plimsoll_publications_total");
+    assert_eq!(publications, Some(verdict.outcomes[0] as f64), "{name}: C9");
+    assert_eq!(metrics.sum("plimsoll_error_replies_total"), Some(verdict.outcomes[1] as f64));
+    assert_eq!(metrics.sum("plimsoll_panics_total"), Some(0.0));
     assert!(verdict.outcomes[1] > 0, "{name}: void: nothing was refused");
     verdict.failed_recoveries
 }

@@ -43,10 +43,6 @@ pub const COMMANDS_PER_MESSAGE_MAX: usize = 1_024;
 pub const JSON_DEPTH_MAX: usize = 64;
 /// Bytes of a token. 4 KiB holds an RS512 signature and a hundred channels.
 pub const TOKEN_BYTES_MAX: usize = 16 * 1024;
-/// Bytes of `connect.name`; longer is cut (Centrifugo's rule).
-pub const CLIENT_NAME_BYTES_MAX: usize = 16;
-/// Bytes of `connect.version`; longer is cut.
-pub const CLIENT_VERSION_BYTES_MAX: usize = 64;
 /// Bytes of a user id, from a token or the API.
 pub const USER_ID_BYTES_MAX: usize = 255;
 /// Bytes of connection or channel info in presence, join, leave and publications.

@@ -124,11 +124,10 @@ impl Core {
         }
         self.end_session(slot, io);
         self.count_close(&disconnect);
-        if self.stats.bad_input.get() > 0 || disconnect.code >= 3000 {
+        if is_problem(disconnect.code) {
             io.problem(slot, "closed", disconnect.code);
         }
-        let slow = disconnect.code == Disconnect::SLOW.code;
-        if slow {
+        if disconnect.code == Disconnect::SLOW.code {
             self.cut_queue(slot);
         }
         let mut frame = Vec::new();
@@ -233,4 +232,12 @@ impl Core {
             Stage::Open(_) => self.with_session(slot, io, |s, cx, fx| s.on_deadline(cx, fx)),
         }
     }
+}
+
+/// Worth a line in the log: not what was ordered (by the API, or by a stop) nor what is usual
+/// (a token ran out).
+fn is_problem(code: u16) -> bool {
+    let ordered = [Disconnect::SHUTDOWN, Disconnect::FORCE_DISCONNECT];
+    let usual = [Disconnect::EXPIRED, Disconnect::SUBSCRIPTION_EXPIRED];
+    code < 4_000 && !ordered.iter().chain(&usual).any(|d| d.code == code)
 }
