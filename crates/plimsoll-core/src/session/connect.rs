@@ -203,15 +203,11 @@ impl Session {
     }
 
     fn token_channels_changed(&self, claims: &ConnectionClaims) -> bool {
-        let have = self.subs.iter().filter(|s| s.flags.from_token);
-        let mut count = 0;
-        for sub in have {
-            count += 1;
-            if !claims.subs.iter().any(|(channel, _)| **channel == *sub.channel) {
-                return true;
-            }
-        }
-        count != claims.subs.len()
+        // Compared as sets: a token may name a channel twice (in `subs` and in `channels`).
+        let mut have = self.subs.iter().filter(|s| s.flags.from_token);
+        let has = |name: &str| self.sub(name).is_some_and(|s| s.flags.from_token);
+        let claimed = |name: &str| claims.subs.iter().any(|(channel, _)| **channel == *name);
+        have.any(|s| !claimed(&s.channel)) || claims.subs.iter().any(|(name, _)| !has(name))
     }
 }
 

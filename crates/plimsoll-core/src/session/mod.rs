@@ -107,17 +107,27 @@ struct Extra {
     /// Monotonic milliseconds of the close; `u64::MAX` = never.
     expire_ms: u64,
     ttl_s: Option<u64>,
-    /// Ids of unsubscribe commands that wait for the pending subscribe.
-    unsubscribe: Option<u32>,
+    /// What ends it as soon as its home has answered.
+    ends: Option<Ending>,
     /// The API subscribed: tell the client by a push.
     push: bool,
 }
 
 impl Default for Extra {
     fn default() -> Self {
-        let (chan_info, data, ttl_s, unsubscribe) = (None, None, None, None);
-        Self { chan_info, data, expire_ms: u64::MAX, ttl_s, unsubscribe, push: false }
+        let (chan_info, data, ttl_s, ends) = (None, None, None, None);
+        Self { chan_info, data, expire_ms: u64::MAX, ttl_s, ends, push: false }
     }
+}
+
+/// The end of a subscription that came while it was pending. A pending one is never taken away
+/// at once: its home counts it, and the client waits for an answer.
+#[derive(Clone, Copy)]
+enum Ending {
+    /// The client's unsubscribe command with this id.
+    Command(u32),
+    /// The server, for this reason.
+    Server(Unsubscribed),
 }
 
 /// A connect that waits for its server-side subscriptions.
@@ -168,7 +178,10 @@ impl Session {
 
     /// Must commands wait (for the connect to finish, or for answers of homes)?
     pub fn must_wait(&self) -> bool {
-        self.phase == Phase::Connecting || self.in_flight >= limits::REQUESTS_IN_FLIGHT_MAX
+        self.phase == Phase::Connecting
+            || self.in_flight >= limits::REQUESTS_IN_FLIGHT_MAX
+            // Subscribe, unsubscribe, subscribe: the last one must find the channel free.
+            || (self.in_flight > 0 && self.subs.iter().any(Sub::is_ending))
     }
 
     /// Subscriptions, pending ones included.
@@ -184,12 +197,13 @@ impl Session {
     /// Handles one command.
     pub fn handle(&mut self, command: Command<'_>, cx: &Context<'_>, fx: &mut Vec<Effect>) {
         let Command { id, body } = command;
+        // No more of them are accepted than pings were sent: they need no rate.
+        if let Body::Pong = body {
+            return self.pong(cx, fx);
+        }
         let rate = &cx.policy.client;
         if !self.bucket.take(rate.message_rate_limit, rate.message_rate_burst, cx.now.mono_ms) {
             return self.refuse_rate(id, fx);
-        }
-        if let Body::Pong = body {
-            return self.pong(cx, fx);
         }
         let needs_id = !matches!(body, Body::Send);
         let is_connect = matches!(body, Body::Connect(_));
@@ -233,10 +247,10 @@ impl Session {
         let body = match answer {
             Answer::Subscribed(s) => return self.on_subscribed(id, channel, s, cx, fx),
             Answer::Error(error) => {
-                if self.subscribe_failed(id, channel, fx) || id == 0 {
-                    return;
+                if id != 0 {
+                    fx.push(Effect::Error { id, error });
                 }
-                return fx.push(Effect::Error { id, error });
+                return self.subscribe_failed(id, channel, cx, fx);
             }
             Answer::Published(_) => ReplyBody::Publish,
             Answer::Presence(members) => ReplyBody::Presence(members),
@@ -249,11 +263,7 @@ impl Session {
 
     /// The moment at which [`Session::on_deadline`] has something to do.
     pub fn deadline_ms(&self) -> u64 {
-        let subs = if self.subs_expire {
-            self.subs.iter().filter_map(|s| s.extra.as_ref()).map(|e| e.expire_ms).min()
-        } else {
-            None
-        };
+        let subs = if self.subs_expire { self.subs.iter().map(Sub::expire_ms).min() } else { None };
         self.phase_until_ms.min(self.beat_ms).min(self.expire_ms).min(subs.unwrap_or(u64::MAX))
     }
 
@@ -366,7 +376,7 @@ impl Session {
     }
 
     fn expire_subs(&mut self, now: u64, fx: &mut Vec<Effect>) {
-        let expired = |s: &Sub| s.extra.as_ref().is_some_and(|e| e.expire_ms <= now);
+        let expired = |s: &Sub| s.expire_ms() <= now;
         if self.subs.iter().any(|s| s.flags.server_side && expired(s)) {
             return fx.push(Effect::Close(Disconnect::SUBSCRIPTION_EXPIRED));
         }
@@ -380,6 +390,24 @@ impl Session {
         let sub = self.subs.swap_remove(at);
         let channel = Arc::clone(&sub.channel);
         self.leave(sub, fx);
+        if let Some(connecting) = &mut self.connecting {
+            // The client has not been told of it yet, and now it never is.
+            return connecting.results.retain(|(name, _)| *name != channel);
+        }
         fx.push(Effect::Push(Push::Unsubscribe { channel, why }));
+    }
+}
+
+impl Sub {
+    /// When it is closed for expiry; a pending one is first answered.
+    fn expire_ms(&self) -> u64 {
+        match &self.extra {
+            Some(extra) if !self.flags.pending => extra.expire_ms,
+            _ => u64::MAX,
+        }
+    }
+
+    fn is_ending(&self) -> bool {
+        self.flags.pending && self.extra.as_ref().is_some_and(|e| e.ends.is_some())
     }
 }

@@ -1,7 +1,8 @@
 //! `subscribe`, `unsubscribe` and `sub_refresh`, and subscriptions made by the server.
 
+use super::SubscribeResult;
 use super::connect::position_of;
-use super::{Context, Effect, Extra, Flags, Left, Push, ReplyBody, Session, Sub, SubscribeResult};
+use super::{Context, Effect, Ending, Extra, Flags, Left, Push, ReplyBody, Session, Sub};
 use crate::channel::Resolved;
 use crate::codes::{ClientError, Disconnect, Unsubscribed};
 use crate::command::Subscribe;
@@ -65,12 +66,16 @@ impl Session {
     }
 
     pub(super) fn unsubscribe(&mut self, id: u32, channel: &str, fx: &mut Vec<Effect>) {
+        if channel.is_empty() {
+            return fx.push(Effect::Close(Disconnect::BAD_REQUEST));
+        }
         match self.subs.iter().position(|s| *s.channel == *channel) {
             Some(at) if self.subs[at].flags.pending => {
                 // The home was asked already: end it when the answer is there, as if the
                 // commands had been handled one after the other.
                 let extra = self.subs[at].extra.get_or_insert_default();
-                if extra.unsubscribe.replace(id).is_none() {
+                if !matches!(extra.ends, Some(Ending::Command(_))) {
+                    extra.ends = Some(Ending::Command(id));
                     return;
                 }
             }
@@ -131,6 +136,12 @@ impl Session {
             ..Plan::default()
         };
         let flags = Flags { server_side: true, ..Flags::default() };
+        if cx.channels.resolve(channel).is_ok()
+            && let Some(connecting) = &mut self.connecting
+        {
+            // Told in the connect reply: nothing may come before that.
+            connecting.waiting += 1;
+        }
         self.start_sub(0, Arc::from(channel), plan, flags, true, cx, fx);
     }
 
@@ -141,15 +152,19 @@ impl Session {
         why: Unsubscribed,
         fx: &mut Vec<Effect>,
     ) {
-        if let Some(at) = self.subs.iter().position(|s| *s.channel == *channel) {
-            self.end_sub(at, why, fx);
+        let Some(at) = self.subs.iter().position(|s| *s.channel == *channel) else { return };
+        if !self.subs[at].flags.pending {
+            return self.end_sub(at, why, fx);
         }
+        let extra = self.subs[at].extra.get_or_insert_default();
+        extra.ends = extra.ends.or(Some(Ending::Server(why)));
     }
 
     /// Publications of this channel were lost on the way here: the client is told to recover.
     pub fn lost_publications(&mut self, channel: &str, fx: &mut Vec<Effect>) {
         let Some(at) = self.subs.iter().position(|s| *s.channel == *channel) else { return };
-        if !self.subs[at].flags.positioned {
+        // A pending one gets its position, and what it missed, by the answer.
+        if !self.subs[at].flags.positioned || self.subs[at].flags.pending {
             return;
         }
         if self.subs[at].flags.server_side {
@@ -260,6 +275,7 @@ impl Session {
         flags.join_leave =
             pushes_join_leave(over, o.force_push_join_leave) || (plan.asked_join_leave && may_ask);
         let chan_info: Option<Arc<str>> = plan.options.info.as_deref().map(Arc::from);
+        let must_recover = plan.must_recover && plan.recover.is_some() && recoverable;
         let auto = o.recovery_mode == RecoveryMode::Cache && o.auto_cache_recover;
         let recover = match plan.recover {
             Some(since) if recoverable => Some(since),
@@ -268,7 +284,7 @@ impl Session {
         };
         let request = SubscribeRequest {
             positioned,
-            must_recover: plan.must_recover && recover.is_some(),
+            must_recover,
             recover,
             member: flags.member.then(|| self.info(chan_info.clone())),
             announce: flags.announce,
@@ -333,7 +349,7 @@ impl Session {
         fx: &mut Vec<Effect>,
     ) {
         let Some(at) = self.pending(id, channel) else {
-            // The API took it away meanwhile; the home must not go on counting it.
+            // Nobody waits for it any more; the home must not go on counting it.
             return fx.push(Effect::Leave(Left::unwanted(channel, &s)));
         };
         let sub = &mut self.subs[at];
@@ -343,7 +359,7 @@ impl Session {
         if let Some(extra) = &mut sub.extra {
             data = extra.data.take();
             ttl_s = extra.ttl_s;
-            ends = extra.unsubscribe.take();
+            ends = extra.ends;
             push = extra.push;
         }
         let result = result_of(s, flags, data, ttl_s);
@@ -351,40 +367,51 @@ impl Session {
         fx.push(Effect::Activate { channel: name, join_leave: flags.join_leave, position });
         if !flags.server_side {
             fx.push(Effect::Reply { id, body: ReplyBody::Subscribe(Box::new(result)) });
-        } else if push {
-            let channel = Arc::clone(channel);
-            fx.push(Effect::Push(Push::Subscribe { channel, result: Box::new(result) }));
         } else if let Some(connecting) = &mut self.connecting {
             connecting.waiting = connecting.waiting.saturating_sub(1);
             connecting.results.push((Arc::clone(channel), result));
             self.finish_connect(cx, fx);
+        } else if push {
+            let channel = Arc::clone(channel);
+            fx.push(Effect::Push(Push::Subscribe { channel, result: Box::new(result) }));
         }
-        if let Some(id) = ends {
+        if let Some(ending) = ends {
+            let id = if let Ending::Command(id) = ending { id } else { 0 };
             fx.push(Effect::FinishUnsubscribe { id, channel: Arc::clone(channel) });
         }
     }
 
-    /// Ends a subscription whose unsubscribe command had to wait for its subscribe.
+    /// Ends a subscription whose end came while it was pending. `id` 0: no command asked for it.
     pub fn finish_unsubscribe(&mut self, id: u32, channel: &str, fx: &mut Vec<Effect>) {
-        self.unsubscribe(id, channel, fx);
+        if id != 0 {
+            return self.unsubscribe(id, channel, fx);
+        }
+        let Some(at) = self.subs.iter().position(|s| *s.channel == *channel) else { return };
+        if let Some(Ending::Server(why)) = self.subs[at].extra.as_ref().and_then(|e| e.ends) {
+            self.end_sub(at, why, fx);
+        }
     }
 
-    /// The home refused. True when the client waits for no reply to that.
+    /// The home refused.
     pub(super) fn subscribe_failed(
         &mut self,
         id: u32,
         channel: &str,
+        cx: &Context<'_>,
         fx: &mut Vec<Effect>,
-    ) -> bool {
-        let Some(at) = self.pending(id, channel) else { return false };
+    ) {
+        let Some(at) = self.pending(id, channel) else { return };
         let sub = self.subs.swap_remove(at);
-        if let Some(id) = sub.extra.as_ref().and_then(|e| e.unsubscribe) {
+        let extra = sub.extra.as_deref();
+        if let Some(Ending::Command(id)) = extra.and_then(|e| e.ends) {
             fx.push(Effect::Reply { id, body: ReplyBody::Unsubscribe });
         }
-        if sub.flags.server_side && self.connecting.is_some() {
-            fx.push(Effect::Close(Disconnect::SERVER_ERROR));
+        let Some(connecting) = &mut self.connecting else { return };
+        if !extra.is_some_and(|e| e.push) {
+            return fx.push(Effect::Close(Disconnect::SERVER_ERROR));
         }
-        sub.flags.server_side
+        connecting.waiting = connecting.waiting.saturating_sub(1);
+        self.finish_connect(cx, fx);
     }
 
     fn pending(&self, id: u32, channel: &str) -> Option<usize> {

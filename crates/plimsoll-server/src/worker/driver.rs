@@ -118,9 +118,9 @@ impl Driver {
                 self.on_event(event.data.u64(), event.flags);
             }
             self.read_letters();
-            self.core.on_deadlines(&mut self.sockets);
+            self.survive(|d| d.core.on_deadlines(&mut d.sockets));
             self.accept_after_pause();
-            self.core.flush(&mut self.sockets);
+            self.survive(|d| d.core.flush(&mut d.sockets));
             waiting_letters = self.sockets.post_all();
             if self.is_over() {
                 return Ok(());
@@ -171,8 +171,12 @@ impl Driver {
                 }
             }
         }
+        self.flush_if_much();
+    }
+
+    fn flush_if_much(&mut self) {
         if self.core.wants_flush() {
-            self.core.flush(&mut self.sockets);
+            self.survive(|d| d.core.flush(&mut d.sockets));
         }
     }
 
@@ -197,10 +201,19 @@ impl Driver {
 
     /// A panic ends the connection that caused it and nothing else.
     fn guarded(&mut self, slot: u32, run: impl FnOnce(&mut Self)) {
-        if catch_unwind(AssertUnwindSafe(|| run(self))).is_err() {
-            tracing::error!(worker = self.setup.id, "a panic was caught; its connection is closed");
-            self.core.on_panic(slot, &mut self.sockets);
+        if !self.survive(run) {
+            self.survive(|d| d.core.on_hangup(slot, true, &mut d.sockets));
         }
+    }
+
+    /// A panic is counted and logged, and the worker lives on. False when there was one.
+    fn survive(&mut self, run: impl FnOnce(&mut Self)) -> bool {
+        let outcome = catch_unwind(AssertUnwindSafe(|| run(self)));
+        if outcome.is_err() {
+            self.setup.stats.panics.add(1);
+            tracing::error!(worker = self.setup.id, "a panic was caught");
+        }
+        outcome.is_ok()
     }
 
     fn accept(&mut self) {
@@ -246,17 +259,9 @@ impl Driver {
                 inbox.take(&mut letters);
             }
             for letter in letters.drain(..) {
-                let core = &mut self.core;
-                let sockets = &mut self.sockets;
-                // No connection is to blame here; the letter is lost, the worker lives on.
-                let read = catch_unwind(AssertUnwindSafe(|| core.on_letter(letter, sockets)));
-                if read.is_err() {
-                    self.setup.stats.panics.add(1);
-                    tracing::error!(worker = self.setup.id, "a panic was caught in a letter");
-                }
-                if self.core.wants_flush() {
-                    self.core.flush(&mut self.sockets);
-                }
+                // No connection is to blame for a panic here.
+                self.survive(|d| d.core.on_letter(letter, &mut d.sockets));
+                self.flush_if_much();
             }
             self.letters = letters;
         }

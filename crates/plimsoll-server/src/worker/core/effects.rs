@@ -205,12 +205,6 @@ impl Core {
         }
     }
 
-    /// A panic was caught while this connection was handled: it goes, without ceremony.
-    pub fn on_panic(&mut self, slot: u32, io: &mut impl Io) {
-        self.stats.panics.add(1);
-        self.on_hangup(slot, true, io);
-    }
-
     pub(super) fn on_deadline(&mut self, slot: u32, io: &mut impl Io) {
         let timeout = self.shared.policy.websocket.write_timeout_ms;
         let now = self.now.mono_ms;
