@@ -74,6 +74,11 @@ impl Home {
         self.channels.is_empty()
     }
 
+    /// Gives back what a crowd that has left needed.
+    pub fn shrink(&mut self) {
+        self.channels.shrink_to_fit();
+    }
+
     /// Channels that have subscribers, with how many.
     pub fn subscribed(&self) -> impl Iterator<Item = (&Arc<str>, usize)> {
         self.channels.iter().filter_map(|(name, c)| {

@@ -100,6 +100,17 @@ impl Hub {
         self.gathered
     }
 
+    /// Gives back what a crowd that has left needed.
+    pub fn shrink(&mut self) {
+        self.spare = Vec::new();
+        self.dirty = Vec::new();
+        self.by_name.shrink_to_fit();
+        if self.by_name.is_empty() {
+            self.channels = Vec::new();
+            self.free = Vec::new();
+        }
+    }
+
     /// The key of a channel that has subscribers.
     pub fn find(&self, name: &str) -> Option<ChannelKey> {
         self.by_name.get(name).copied()

@@ -102,7 +102,7 @@ pub fn run(setup: Setup) -> std::io::Result<()> {
 impl Driver {
     fn run(mut self) -> std::io::Result<()> {
         let mut events = Vec::with_capacity(limits::EVENTS_PER_TURN);
-        let mut waiting_letters = false;
+        let (mut waiting_letters, mut idle) = (false, true);
         loop {
             let timeout = self.timeout(waiting_letters);
             events.clear();
@@ -122,6 +122,11 @@ impl Driver {
             self.accept_after_pause();
             self.survive(|d| d.core.flush(&mut d.sockets));
             waiting_letters = self.sockets.post_all();
+            let was_idle = std::mem::replace(&mut idle, self.core.is_idle());
+            if idle && !was_idle {
+                self.core.rest();
+                self.sockets.rest();
+            }
             if self.is_over() {
                 return Ok(());
             }

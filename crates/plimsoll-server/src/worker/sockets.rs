@@ -69,6 +69,12 @@ impl Sockets {
         Ok(())
     }
 
+    /// After the last connection has left: gives the tables back.
+    pub fn rest(&mut self) {
+        self.fds = Vec::new();
+        self.generations = Vec::new();
+    }
+
     /// Is an event for this generation of the slot still of interest?
     pub fn is_current(&self, slot: u32, generation: u32) -> bool {
         self.generations.get(slot as usize) == Some(&generation) && self.fd(slot).is_some()

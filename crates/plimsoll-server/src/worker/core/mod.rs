@@ -148,6 +148,19 @@ impl Core {
         self.conns.is_empty()
     }
 
+    /// After the last connection has left: what grew with the crowd is given back.
+    pub fn rest(&mut self) {
+        self.wheel = Wheel::new(self.now.mono_ms);
+        self.special = Bits::default();
+        self.own = Own::default();
+        self.scratch = Vec::new();
+        self.due = Vec::new();
+        self.spare_effects = Vec::new();
+        self.users.shrink_to_fit();
+        self.hub.shrink();
+        self.home.shrink();
+    }
+
     /// Runs something of a session and then what it wants done.
     fn with_session(
         &mut self,
