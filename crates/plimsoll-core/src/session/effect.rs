@@ -44,10 +44,10 @@ pub enum Effect {
     },
     /// Take the subscription out of the hub, and tell the channel's home.
     Leave(Left),
-    /// Call `Session::finish_unsubscribe` once the effects before this one are done: an
-    /// unsubscribe came while its subscribe was pending.
+    /// Call `Session::finish_unsubscribe` once the effects before this one are done: the
+    /// subscription's end came while it was pending.
     FinishUnsubscribe {
-        /// The unsubscribe command's id.
+        /// The unsubscribe command's id; 0: the server ended it.
         id: u32,
         /// Channel name.
         channel: Arc<str>,
