@@ -2,7 +2,7 @@
 
 use super::outbox::Outbox;
 use plimsoll_core::model::ConnKey;
-use plimsoll_core::session::Session;
+use plimsoll_core::session::{Phase, Session};
 use plimsoll_transport::ws::Decoder;
 use std::collections::VecDeque;
 
@@ -41,6 +41,10 @@ pub(super) struct Open {
     /// Boxed: nearly always absent, and then it costs 8 bytes instead of 32.
     #[allow(clippy::box_collection)]
     pub deferred: Option<Box<VecDeque<String>>>,
+    /// Publications of server-side subscriptions that must wait for the connect reply: clients
+    /// throw away pushes of channels that they have not been told of.
+    #[allow(clippy::box_collection)]
+    pub held: Option<Box<Vec<u8>>>,
 }
 
 pub(super) const NO_ENTRY: u32 = u32::MAX;
@@ -72,6 +76,11 @@ impl Conn {
             Stage::Open(open) => Some(open),
             _ => None,
         }
+    }
+
+    /// Authenticated, but the connect has not been answered.
+    pub fn is_connecting(&self) -> bool {
+        matches!(&self.stage, Stage::Open(open) if open.session.phase() == Phase::Connecting)
     }
 
     pub fn is_open(&self) -> bool {

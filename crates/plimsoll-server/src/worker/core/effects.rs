@@ -28,6 +28,9 @@ impl Core {
             Effect::Reply { id, body } => {
                 self.count_recovery(&body);
                 self.send_text(slot, |out| centrifugo::write_reply(out, id, &body));
+                if matches!(body, ReplyBody::Connect(_)) {
+                    self.release_held(slot);
+                }
             }
             Effect::Error { id, error } => {
                 self.stats.error_replies.add(1);
@@ -96,6 +99,9 @@ impl Core {
             && let Some(position) = position
         {
             local.last_offset = local.last_offset.max(Some(position.offset));
+        }
+        if self.conns.get(slot).is_some_and(|c| c.is_connecting()) {
+            self.special.set(slot, true);
         }
         let session = self.conns.get_mut(slot).and_then(|c| c.session_mut());
         if !session.is_some_and(|s| s.set_place(channel, place)) {

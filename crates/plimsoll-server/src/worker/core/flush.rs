@@ -207,7 +207,7 @@ impl Core {
     /// After its bytes are out: the mark goes, and a closing connection says that it is done.
     fn settle(&mut self, slot: u32, io: &mut impl Io) {
         let Some(conn) = self.conns.get_mut(slot) else { return };
-        if conn.outbox.is_some() || conn.own.0 != NO_ENTRY {
+        if conn.outbox.is_some() || conn.own.0 != NO_ENTRY || conn.is_connecting() {
             return;
         }
         if let Stage::Closing { shut, .. } = &mut conn.stage {
@@ -259,13 +259,37 @@ impl Core {
         self.count_group(group, io);
     }
 
-    /// To a connection with frames of its own (they go first) or a full socket.
+    /// To a connection with frames of its own (they go first), a full socket, or a connect that
+    /// has not been answered.
     fn send_special(&mut self, slot: u32, frames: &[u8], io: &mut impl Io) -> Sent {
+        if self.conns.get(slot).is_some_and(|c| c.is_connecting()) {
+            self.hold(slot, frames);
+            return Sent::Some(frames.len());
+        }
         self.flush_own(slot, io);
         match self.conns.get(slot) {
             Some(conn) if conn.outbox.is_some() => Sent::Full,
             Some(_) => io.send(slot, frames),
             None => Sent::Some(frames.len()),
+        }
+    }
+
+    /// Keeps frames until the connect is answered.
+    fn hold(&mut self, slot: u32, frames: &[u8]) {
+        let most = self.shared.policy.client.queue_max_size_bytes;
+        let Some(open) = self.conns.get_mut(slot).and_then(|c| c.open_mut()) else { return };
+        let held = open.held.get_or_insert_default();
+        if held.len() + frames.len() > most {
+            return self.slow.push(slot);
+        }
+        held.extend_from_slice(frames);
+    }
+
+    /// The connect is answered: what was held follows.
+    pub(super) fn release_held(&mut self, slot: u32) {
+        let open = self.conns.get_mut(slot).and_then(|c| c.open_mut());
+        if let Some(held) = open.and_then(|o| o.held.take()) {
+            self.send_own(slot, &held);
         }
     }
 

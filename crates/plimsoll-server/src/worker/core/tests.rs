@@ -104,13 +104,14 @@ const HEAD: &[u8] = b"GET /connection/websocket HTTP/1.1\r\nHost: x\r\nUpgrade: 
     Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
     Sec-WebSocket-Version: 13\r\n\r\n";
 
-/// A client with one channel that it always wants back.
+/// A client that always wants its channels back: one that it subscribes to, or all of them as
+/// server-side subscriptions.
 struct Client {
-    channel: &'static str,
+    channels: &'static [&'static str],
+    server_side: bool,
     place: Option<(usize, u32)>,
-    /// Last position seen.
-    epoch: String,
-    offset: u64,
+    /// Last epoch and offset seen, by channel.
+    seen: HashMap<String, (String, u64)>,
     subscribed: bool,
     read: usize,
     recovered: usize,
@@ -184,15 +185,26 @@ impl World {
         self.cores[worker].on_bytes(slot, &mut head, &mut self.ios[worker]);
         let c = &mut self.clients[index];
         (c.place, c.subscribed, c.read) = (Some((worker, slot)), false, 0);
-        let (channel, epoch, offset) = (c.channel, &c.epoch, c.offset);
-        let recover = match epoch.is_empty() {
-            true => String::new(),
-            false => format!(",\"recover\":true,\"epoch\":\"{epoch}\",\"offset\":{offset}"),
+        let c = &*c;
+        let wanted = |channel: &str| match c.seen.get(channel) {
+            None => String::new(),
+            Some((epoch, offset)) => {
+                format!("\"recover\":true,\"epoch\":\"{epoch}\",\"offset\":{offset}")
+            }
         };
-        let text = format!(
-            "{{\"id\":1,\"connect\":{{}}}}\n\
-             {{\"id\":2,\"subscribe\":{{\"channel\":\"{channel}\"{recover}}}}}"
-        );
+        let text = if c.server_side {
+            let subs: Vec<_> =
+                c.channels.iter().map(|ch| format!("\"{ch}\":{{{}}}", wanted(ch))).collect();
+            format!("{{\"id\":1,\"connect\":{{\"subs\":{{{}}}}}}}", subs.join(","))
+        } else {
+            let channel = c.channels[0];
+            let position = wanted(channel);
+            let comma = if position.is_empty() { "" } else { "," };
+            format!(
+                "{{\"id\":1,\"connect\":{{}}}}\n\
+                 {{\"id\":2,\"subscribe\":{{\"channel\":\"{channel}\"{comma}{position}}}}}"
+            )
+        };
         self.bytes(worker, slot, &text);
     }
 
@@ -204,11 +216,9 @@ impl World {
     }
 
     fn publish(&mut self, index: usize) {
-        let (channel, Some((worker, slot))) =
-            (self.clients[index].channel, self.clients[index].place)
-        else {
-            return;
-        };
+        let channels = self.clients[index].channels;
+        let channel = channels[self.rng.usize(..channels.len())];
+        let Some((worker, slot)) = self.clients[index].place else { return };
         *self.published.entry(channel).or_default() += 1;
         let text = format!("{{\"id\":9,\"publish\":{{\"channel\":\"{channel}\",\"data\":{{}}}}}}");
         self.bytes(worker, slot, &text);
@@ -277,52 +287,65 @@ impl World {
 
 impl Client {
     fn on_message(&mut self, message: &serde_json::Value) {
-        let reply = &message["subscribe"];
-        if message["id"] == 2 {
-            assert!(reply.is_object(), "{message}");
-            assert!(!self.subscribed);
-            self.subscribed = true;
-            let offset = reply["offset"].as_u64().unwrap_or(0);
-            if reply["was_recovering"] == true {
-                assert_eq!(reply["recovered"], true, "history is long enough: {message}");
-                assert_eq!(offset, self.offset, "the requested offset");
-                self.recovered += 1;
-            }
-            self.epoch = reply["epoch"].as_str().unwrap_or_default().to_owned();
-            self.offset = offset;
-            for p in reply["publications"].as_array().into_iter().flatten() {
-                self.on_publication(p);
+        if message["id"] == 1 && self.server_side {
+            let subs = message["connect"]["subs"].as_object().expect("all channels");
+            assert_eq!(subs.len(), self.channels.len(), "{message}");
+            for (channel, result) in subs {
+                self.on_subscribed(channel, result);
             }
         }
-        let publication = &message["push"]["pub"];
-        if publication.is_object() {
-            assert!(self.subscribed, "a publication before the subscribe reply");
-            self.on_publication(publication);
+        if message["id"] == 2 {
+            assert!(message["subscribe"].is_object(), "{message}");
+            self.on_subscribed(self.channels[0], &message["subscribe"]);
+        }
+        let push = &message["push"];
+        if push["pub"].is_object() {
+            assert!(self.subscribed, "a publication before the reply");
+            self.on_publication(push["channel"].as_str().unwrap(), &push["pub"]);
         }
     }
 
-    fn on_publication(&mut self, p: &serde_json::Value) {
+    fn on_subscribed(&mut self, channel: &str, result: &serde_json::Value) {
+        self.subscribed = true;
+        let offset = result["offset"].as_u64().unwrap_or(0);
+        let epoch = result["epoch"].as_str().unwrap_or_default().to_owned();
+        let before = self.seen.insert(channel.to_owned(), (epoch, offset));
+        if result["was_recovering"] == true {
+            assert_eq!(result["recovered"], true, "history is long enough: {result}");
+            assert_eq!(Some(offset), before.map(|(_, o)| o), "the requested offset");
+            self.recovered += 1;
+        }
+        for p in result["publications"].as_array().into_iter().flatten() {
+            self.on_publication(channel, p);
+        }
+    }
+
+    fn on_publication(&mut self, channel: &str, p: &serde_json::Value) {
         let offset = p["offset"].as_u64().unwrap();
-        assert_eq!(offset, self.offset + 1, "neither a hole nor a double");
-        self.offset = offset;
+        let (_, last) = self.seen.get_mut(channel).expect("subscribed");
+        assert_eq!(offset, *last + 1, "neither a hole nor a double");
+        *last = offset;
+    }
+
+    fn offset(&self, channel: &str) -> Option<u64> {
+        self.seen.get(channel).map(|(_, offset)| *offset)
     }
 }
 
 fn run(seed: u64) -> (u64, usize) {
     let mut w = World::new(seed);
     for i in 0..9 {
-        let channel = CHANNELS[i % CHANNELS.len()];
-        let (epoch, offset) = (String::new(), 0);
-        let c = Client {
-            channel,
+        let server_side = i % 3 == 2;
+        let at = i % CHANNELS.len();
+        w.clients.push(Client {
+            channels: if server_side { &CHANNELS } else { &CHANNELS[at..=at] },
+            server_side,
             place: None,
-            epoch,
-            offset,
+            seen: HashMap::new(),
             subscribed: false,
             read: 0,
             recovered: 0,
-        };
-        w.clients.push(c);
+        });
         w.connect(i);
     }
     for _ in 0..600 {
@@ -345,10 +368,12 @@ fn run(seed: u64) -> (u64, usize) {
     w.settle();
     for c in &w.clients {
         assert!(c.subscribed, "seed {seed}");
-        let published = w.published.get(c.channel).copied().unwrap_or(0);
-        assert!(c.offset <= published, "seed {seed}: invented");
-        let top = w.clients.iter().filter(|o| o.channel == c.channel).map(|o| o.offset).max();
-        assert_eq!(Some(c.offset), top, "seed {seed}: all stand at the top of {}", c.channel);
+        for channel in c.channels {
+            let published = w.published.get(channel).copied().unwrap_or(0);
+            assert!(c.offset(channel) <= Some(published), "seed {seed}: invented");
+            let top = w.clients.iter().filter_map(|o| o.offset(channel)).max();
+            assert_eq!(c.offset(channel), top, "seed {seed}: all stand at the top of {channel}");
+        }
     }
     (0..w.clients.len()).for_each(|i| w.cut(i));
     w.settle();
@@ -358,7 +383,8 @@ fn run(seed: u64) -> (u64, usize) {
         assert_eq!(core.home.subscribed().count(), 0, "seed {seed}: interest is given back");
     }
     let recovered = w.clients.iter().map(|c| c.recovered).sum();
-    (w.clients.iter().map(|c| c.offset).sum(), recovered)
+    let seen = w.clients.iter().flat_map(|c| c.seen.values()).map(|(_, offset)| offset).sum();
+    (seen, recovered)
 }
 
 #[test]
