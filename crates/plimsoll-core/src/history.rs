@@ -48,7 +48,7 @@ pub struct Page {
 impl Stream {
     /// A new life of the stream.
     pub fn new(epoch: Epoch, now_ms: u64, keep: Retention) -> Self {
-        let forget_ms = now_ms.saturating_add(keep.meta_ttl_ms);
+        let forget_ms = now_ms.saturating_add(keep.meta_ttl_ms.min(limits::EMPTY_STREAM_MS));
         Self { epoch, top: 0, kept: VecDeque::new(), forget_ms }
     }
 
@@ -95,7 +95,11 @@ impl Stream {
 
     /// Keeps the stream's epoch alive because somebody uses it.
     pub fn touch(&mut self, now_ms: u64, keep: Retention) {
-        self.forget_ms = self.forget_ms.max(now_ms.saturating_add(keep.meta_ttl_ms));
+        let keep_ms = match self.top {
+            0 => keep.meta_ttl_ms.min(limits::EMPTY_STREAM_MS),
+            _ => keep.meta_ttl_ms,
+        };
+        self.forget_ms = self.forget_ms.max(now_ms.saturating_add(keep_ms));
     }
 
     /// May the stream, epoch included, be forgotten?
@@ -109,8 +113,8 @@ impl Stream {
     }
 
     /// Everything since the client's position, or nothing: recovered when the epoch fits (empty
-    /// fits any) and the kept publications join on to `since.offset` without a hole and within
-    /// `limit`.
+    /// fits any) and the kept publications join on to `since.offset` without a hole, within
+    /// `limit` and [`limits::RECOVERY_BYTES_MAX`].
     pub fn recover(&self, since: &Since, limit: usize) -> Recovery {
         let refused = Recovery { recovered: false, publications: Vec::new() };
         if !since.epoch.is_empty() && *since.epoch != *self.epoch.as_str() {
@@ -121,8 +125,11 @@ impl Stream {
         if missed > limit || missed > self.kept.len() {
             return refused;
         }
-        let publications = self.kept.iter().skip(self.kept.len() - missed).cloned().collect();
-        Recovery { recovered: true, publications }
+        let missed = self.kept.iter().skip(self.kept.len() - missed);
+        if missed.clone().map(|p| p.data.len()).sum::<usize>() > limits::RECOVERY_BYTES_MAX {
+            return refused;
+        }
+        Recovery { recovered: true, publications: missed.cloned().collect() }
     }
 
     /// The latest publication only: recovered when it is the stream's top, or when the client
@@ -164,8 +171,21 @@ impl Stream {
                 .cloned()
                 .collect(),
         };
-        Ok(Page { publications, position: self.position() })
+        Ok(Page { publications: within_bytes(publications), position: self.position() })
     }
+}
+
+/// A page is cut where its payloads pass the bound; the next one begins there. One publication
+/// is always in it.
+fn within_bytes(mut publications: Vec<Arc<Publication>>) -> Vec<Arc<Publication>> {
+    let mut bytes = 0;
+    let fits = publications.iter().take_while(|p| {
+        bytes += p.data.len();
+        bytes <= limits::RECOVERY_BYTES_MAX
+    });
+    let fits = fits.count().max(1);
+    publications.truncate(fits);
+    publications
 }
 
 #[cfg(test)]

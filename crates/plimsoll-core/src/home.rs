@@ -22,9 +22,16 @@ struct Channel {
     members: Option<Box<Map<ClientId, ClientInfo>>>,
     /// Subscriptions by worker index.
     interest: SmallVec<[u32; 4]>,
-    version: Option<Box<(u64, Box<str>)>>,
+    version: Option<Box<Version>>,
     /// When the sweep looks at this channel; `u64::MAX` = not planned.
     sweep_ms: u64,
+}
+
+/// The last version published, remembered for a while.
+struct Version {
+    number: u64,
+    epoch: Box<str>,
+    until_ms: u64,
 }
 
 impl Default for Channel {
@@ -48,6 +55,8 @@ pub struct Home {
 
 /// The sweep looks at a channel at most so often; reads see exact expiry anyway.
 const SWEEP_MS: u64 = 1_000;
+/// And at least so often, or once in a time to live if that is longer.
+const SWEEP_LATEST_MS: u64 = 60_000;
 
 impl Home {
     /// Without channels. `seed` feeds epochs and hashing: random in a server.
@@ -171,6 +180,7 @@ impl Home {
                 RecoveryMode::Cache => s.recover_cache(since),
             });
         if request.must_recover && recovery.as_ref().is_some_and(|r| !r.recovered) {
+            self.plan_sweep(name, options, now_ms);
             return Answer::Error(ClientError::UNRECOVERABLE_POSITION);
         }
         let seed = self.seed;
@@ -237,7 +247,7 @@ impl Home {
             return Answer::Error(ClientError::LIMIT_EXCEEDED);
         }
         if let Some((version, epoch)) = &request.version
-            && self.suppressed(name, *version, epoch)
+            && self.suppressed(name, *version, epoch, options, now_ms)
         {
             let stream = self.channels.get(name).and_then(|c| c.stream.as_ref());
             return Answer::Published(stream.map(|s| s.position()));
@@ -270,15 +280,25 @@ impl Home {
     }
 
     /// Is the version not above the last one? If it is, it becomes the last one.
-    fn suppressed(&mut self, name: &Arc<str>, version: u64, epoch: &str) -> bool {
+    fn suppressed(
+        &mut self,
+        name: &Arc<str>,
+        number: u64,
+        epoch: &str,
+        options: &ChannelOptions,
+        now_ms: u64,
+    ) -> bool {
         let channel = self.channels.entry(Arc::clone(name)).or_default();
-        match &mut channel.version {
-            Some(last) if *last.1 == *epoch && version <= last.0 => true,
-            last => {
-                *last = Some(Box::new((version, epoch.into())));
-                false
-            }
+        if let Some(last) = &channel.version
+            && *last.epoch == *epoch
+            && number <= last.number
+        {
+            return true;
         }
+        let until_ms = now_ms.saturating_add(options.history_meta_ttl_ms);
+        channel.version = Some(Box::new(Version { number, epoch: epoch.into(), until_ms }));
+        self.plan_sweep(name, options, now_ms);
+        false
     }
 
     fn presence(&self, name: &str) -> Answer {
@@ -354,6 +374,9 @@ impl Home {
                 channel.stream = None;
             }
         }
+        if channel.version.as_ref().is_some_and(|v| v.until_ms <= now_ms) {
+            channel.version = None;
+        }
         if !used && channel.stream.is_none() && channel.version.is_none() {
             self.channels.remove(name);
         } else {
@@ -361,14 +384,23 @@ impl Home {
         }
     }
 
+    /// Sees to it that the channel is looked at again, by one entry in the heap: after a time to
+    /// live at the latest, since what is appended later expires before what is planned for.
     fn plan_sweep(&mut self, name: &Arc<str>, options: &ChannelOptions, now_ms: u64) {
         let Some(channel) = self.channels.get_mut(name) else { return };
-        let Some(stream) = &channel.stream else { return };
-        let next = stream.next_expiry_ms(retention(options)).max(now_ms + SWEEP_MS);
-        if channel.sweep_ms == u64::MAX {
-            channel.sweep_ms = next;
-            self.sweeps.push(Reverse((next, Arc::clone(name))));
+        if channel.sweep_ms != u64::MAX {
+            return;
         }
+        let keep = retention(options);
+        let stream = channel.stream.as_ref().map(|s| {
+            let latest = now_ms.saturating_add(keep.ttl_ms.max(SWEEP_LATEST_MS));
+            s.next_expiry_ms(keep).min(latest)
+        });
+        let version = channel.version.as_ref().map(|v| v.until_ms);
+        let Some(next) = stream.into_iter().chain(version).min() else { return };
+        let next = next.max(now_ms + SWEEP_MS);
+        channel.sweep_ms = next;
+        self.sweeps.push(Reverse((next, Arc::clone(name))));
     }
 }
 

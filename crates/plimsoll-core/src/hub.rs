@@ -216,6 +216,11 @@ impl Hub {
         None
     }
 
+    /// Is any channel dirty?
+    pub fn has_dirty(&self) -> bool {
+        self.dirty.iter().any(|key| self.is_dirty(*key))
+    }
+
     /// Marks a channel clean, because the caller sends its frames now.
     pub fn clean(&mut self, key: ChannelKey) {
         if let Some(channel) = self.get_mut(key) {

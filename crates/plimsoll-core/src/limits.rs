@@ -51,8 +51,10 @@ pub const INFO_BYTES_MAX: usize = 4 * 1024;
 pub const SERVER_SUBS_MAX: usize = 128;
 /// Requests of one connection waiting for a channel's home worker; reading stops above it.
 pub const REQUESTS_IN_FLIGHT_MAX: u16 = 256;
-/// Errors of one connection (permission, rate) before it is disconnected.
-pub const ERRORS_PER_CONNECTION_MAX: u16 = 1_000;
+/// Errors of one connection (permission, rate) at once before it is disconnected.
+pub const ERRORS_AT_ONCE_MAX: u32 = 1_000;
+/// Errors of one connection per second that are forgiven.
+pub const ERRORS_PER_SECOND: u32 = 1;
 
 // --- Channels -------------------------------------------------------------------------------
 
@@ -66,12 +68,18 @@ pub const NAMESPACES_MAX: usize = 1_000;
 pub const HISTORY_PAGE_MAX: usize = 300;
 /// Publications returned by one recovery (default).
 pub const RECOVERY_PAGE_MAX: usize = 300;
+/// Bytes of payloads in one recovery; more is answered as not recovered. As much as a connection's
+/// queue, so that a client is not cut for what it asked for.
+pub const RECOVERY_BYTES_MAX: usize = QUEUE_BYTES_MAX;
 /// Publications kept in one channel, whatever the configuration says.
 pub const HISTORY_SIZE_MAX: usize = 100_000;
 /// Channels with state on one home worker (subscribers, presence or history).
 pub const CHANNELS_PER_WORKER_MAX: usize = 2_000_000;
 /// Default of `history_meta_ttl` (720 h): how long a channel keeps its epoch, in milliseconds.
 pub const HISTORY_META_TTL_MS: u64 = 720 * 3_600 * 1_000;
+/// How long a stream without any publication is kept after its last use, in milliseconds: names
+/// that are only asked about must not fill the map.
+pub const EMPTY_STREAM_MS: u64 = 600_000;
 /// Entries in one presence reply; above it the reply is error 106 and stats remain.
 pub const PRESENCE_ENTRIES_MAX: usize = 20_000;
 /// Channels listed by one API `channels` call.
@@ -88,7 +96,8 @@ pub const IDEMPOTENCY_KEYS_MAX: usize = 100_000;
 
 // --- Outgoing -------------------------------------------------------------------------------
 
-/// Bytes queued for one connection (default of `client.queue_max_size`): above it 3008.
+/// Bytes queued for one connection (default of `client.queue_max_size`): above it 3008. What is
+/// queued first for a socket that was not full may be longer: one turn's replies.
 pub const QUEUE_BYTES_MAX: usize = 1024 * 1024;
 /// Without any byte taken by a blocked socket for so long, in milliseconds: 3009.
 pub const WRITE_STALL_MS: u64 = 5_000;

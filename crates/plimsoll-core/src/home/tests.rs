@@ -151,3 +151,55 @@ fn unrecoverable_is_refused_when_asked_for() {
     assert!(matches!(answer, Answer::Error(e) if e.code == 112));
     assert!(h.interested("a").is_empty(), "a refused subscription leaves no interest");
 }
+
+fn kept(h: &Home, channel: &str) -> usize {
+    let stream = h.channels.get(channel).and_then(|c| c.stream.as_ref());
+    stream.map_or(0, |s| s.recover(&Since { offset: 0, epoch: "".into() }, 300).publications.len())
+}
+
+#[test]
+fn publications_are_swept_whatever_was_planned_before() {
+    let mut h = home(10);
+    let c: Arc<str> = "a".into();
+    // A positioned subscription plans a look at an empty stream, far away.
+    subscribe(&mut h, 0, &c, None);
+    publish(&mut h, &c, "1", 1_000);
+    h.handle(Some(0), &c, Request::Unsubscribe { member: None, announce: false }, 2_000);
+    assert_eq!(kept(&h, "a"), 1);
+    h.sweep(61_000);
+    assert_eq!(kept(&h, "a"), 0, "nobody asked for it again, and it is gone");
+}
+
+#[test]
+fn names_that_are_only_asked_about_are_forgotten() {
+    let mut h = home(10);
+    for n in 0..100 {
+        let r = SubscribeRequest {
+            positioned: true,
+            must_recover: true,
+            recover: Some(Since { offset: 5, epoch: "x".into() }),
+            ..Default::default()
+        };
+        let c: Arc<str> = format!("free:{n}").replace(':', "-").into();
+        let answer = h.handle(Some(0), &c, Request::Subscribe(r), 0).answer;
+        assert!(matches!(answer, Answer::Error(e) if e.code == 112));
+    }
+    assert_eq!(h.len(), 100);
+    for minute in 1..=20 {
+        h.sweep(minute * 60_000);
+    }
+    assert!(h.is_empty());
+}
+
+#[test]
+fn versions_are_remembered_for_a_while_only() {
+    let mut h = home(0);
+    let c: Arc<str> = "a".into();
+    let version = Some((1, "e".into()));
+    let r = PublishRequest { data: "1".into(), version, ..Default::default() };
+    h.handle(None, &c, Request::Publish(r), 0);
+    h.sweep(59_000);
+    assert_eq!(h.len(), 1);
+    h.sweep(61_000);
+    assert!(h.is_empty());
+}

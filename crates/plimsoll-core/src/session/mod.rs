@@ -66,7 +66,7 @@ pub struct Session {
     expire_ms: u64,
     bucket: TokenBucket,
     in_flight: u16,
-    errors: u16,
+    errors: TokenBucket,
     phase: Phase,
     awaiting_pong: bool,
     expires: bool,
@@ -153,7 +153,7 @@ impl Session {
             expire_ms: u64::MAX,
             bucket: TokenBucket::full(burst, now.mono_ms),
             in_flight: 0,
-            errors: 0,
+            errors: TokenBucket::full(limits::ERRORS_AT_ONCE_MAX, now.mono_ms),
             phase: Phase::New,
             awaiting_pong: false,
             expires: false,
@@ -203,7 +203,7 @@ impl Session {
         }
         let rate = &cx.policy.client;
         if !self.bucket.take(rate.message_rate_limit, rate.message_rate_burst, cx.now.mono_ms) {
-            return self.refuse_rate(id, fx);
+            return self.refuse_rate(id, cx, fx);
         }
         let needs_id = !matches!(body, Body::Send);
         let is_connect = matches!(body, Body::Connect(_));
@@ -230,7 +230,7 @@ impl Session {
             Body::Pong => {}
         }
         if matches!(fx.get(before), Some(Effect::Error { .. })) {
-            self.count_error(fx, Disconnect::TOO_MANY_ERRORS);
+            self.count_error(cx, fx, Disconnect::TOO_MANY_ERRORS);
         }
     }
 
@@ -325,16 +325,17 @@ impl Session {
         self.beat_ms = asked.saturating_add(client.ping_interval_ms);
     }
 
-    fn refuse_rate(&mut self, id: u32, fx: &mut Vec<Effect>) {
+    fn refuse_rate(&mut self, id: u32, cx: &Context<'_>, fx: &mut Vec<Effect>) {
         if id != 0 {
             fx.push(Effect::Error { id, error: ClientError::TOO_MANY_REQUESTS });
         }
-        self.count_error(fx, Disconnect::TOO_MANY_REQUESTS);
+        self.count_error(cx, fx, Disconnect::TOO_MANY_REQUESTS);
     }
 
-    fn count_error(&mut self, fx: &mut Vec<Effect>, end: Disconnect) {
-        self.errors = self.errors.saturating_add(1);
-        if self.errors > limits::ERRORS_PER_CONNECTION_MAX {
+    /// Errors are forgiven slowly: who sends nothing but errors goes, who errs now and then stays.
+    fn count_error(&mut self, cx: &Context<'_>, fx: &mut Vec<Effect>, end: Disconnect) {
+        let (rate, most) = (limits::ERRORS_PER_SECOND, limits::ERRORS_AT_ONCE_MAX);
+        if !self.errors.take(rate, most, cx.now.mono_ms) {
             fx.push(Effect::Close(end));
         }
     }

@@ -120,7 +120,7 @@ impl Driver {
             self.read_letters();
             self.survive(|d| d.core.on_deadlines(&mut d.sockets));
             self.accept_after_pause();
-            self.survive(|d| d.core.flush(&mut d.sockets));
+            self.flush();
             waiting_letters = self.sockets.post_all();
             let was_idle = std::mem::replace(&mut idle, self.core.is_idle());
             if idle && !was_idle {
@@ -181,7 +181,13 @@ impl Driver {
 
     fn flush_if_much(&mut self) {
         if self.core.wants_flush() {
-            self.survive(|d| d.core.flush(&mut d.sockets));
+            self.flush();
+        }
+    }
+
+    fn flush(&mut self) {
+        if !self.survive(|d| d.core.flush(&mut d.sockets)) {
+            self.survive(|d| d.core.abandon(&mut d.sockets));
         }
     }
 

@@ -124,6 +124,9 @@ async fn batch(params: &str, node: &Arc<Node>) -> Outcome {
     if batch.commands.len() > limits::API_BATCH_MAX {
         return Err(ClientError::LIMIT_EXCEEDED.into());
     }
+    if batch.commands.iter().any(|command| command.len() != 1) {
+        return Err(ApiError::Malformed);
+    }
     let mut replies = Vec::with_capacity(batch.commands.len());
     for command in batch.commands {
         replies.push(batch_one(command, node).await?);
@@ -135,8 +138,7 @@ async fn batch_one(
     command: std::collections::BTreeMap<String, &RawValue>,
     node: &Arc<Node>,
 ) -> Outcome {
-    let mut methods = command.into_iter();
-    let (Some((method, params)), None) = (methods.next(), methods.next()) else {
+    let Some((method, params)) = command.into_iter().next() else {
         return Err(ApiError::Malformed);
     };
     match call(&method, params.get(), node).await {
@@ -145,6 +147,9 @@ async fn batch_one(
         Err(ApiError::NoMethod) => {
             Ok(format!("{{\"error\":{}}}", error_object(ClientError::METHOD_NOT_FOUND)))
         }
-        Err(ApiError::Malformed) => Err(ApiError::Malformed),
+        // The others have had their effect: only this one is refused.
+        Err(ApiError::Malformed) => {
+            Ok(format!("{{\"error\":{}}}", error_object(ClientError::BAD_REQUEST)))
+        }
     }
 }

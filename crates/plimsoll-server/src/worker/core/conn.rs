@@ -16,6 +16,9 @@ pub(super) struct Conn {
     pub compressed: bool,
     /// Messages are waiting because the session must wait: nothing more is read.
     pub paused: bool,
+    /// Too much is queued: it is closed at the end of the turn, and nothing more is sent, since
+    /// something was left out already.
+    pub doomed: bool,
     /// The user was counted by the registry and the index.
     pub entered: bool,
     pub opened_ms: u64,
@@ -59,6 +62,7 @@ impl Conn {
             outbox: None,
             compressed: false,
             paused: false,
+            doomed: false,
             entered: false,
             opened_ms: now_ms,
         }

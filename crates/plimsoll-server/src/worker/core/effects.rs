@@ -7,7 +7,7 @@ use plimsoll_core::home::Request;
 use plimsoll_core::hub::Encoding;
 use plimsoll_core::limits;
 use plimsoll_core::model::StreamPosition;
-use plimsoll_core::session::{Effect, Left, Push, ReplyBody};
+use plimsoll_core::session::{Effect, Left, Push, ReplyBody, SubscribeResult};
 use plimsoll_protocol::centrifugo;
 use plimsoll_transport::ws;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ impl Core {
     fn perform_one(&mut self, slot: u32, effect: Effect, io: &mut impl Io) {
         match effect {
             Effect::Reply { id, body } => {
-                self.count_recovery(&body);
+                self.count_recoveries(&body);
                 self.send_text(slot, |out| centrifugo::write_reply(out, id, &body));
                 if matches!(body, ReplyBody::Connect(_)) {
                     self.release_held(slot);
@@ -55,6 +55,7 @@ impl Core {
         self.send_text(slot, |out| centrifugo::write_push(out, push));
         // The push has no room for what recovery found: it follows as if it were live.
         if let Push::Subscribe { channel, result } = push {
+            self.count_recovery(result);
             for publication in &result.publications {
                 self.send_text(slot, |out| {
                     centrifugo::write_publication(out, channel, publication);
@@ -63,8 +64,15 @@ impl Core {
         }
     }
 
-    fn count_recovery(&self, body: &ReplyBody) {
-        let ReplyBody::Subscribe(s) = body else { return };
+    fn count_recoveries(&self, body: &ReplyBody) {
+        match body {
+            ReplyBody::Subscribe(s) => self.count_recovery(s),
+            ReplyBody::Connect(c) => c.subs.iter().for_each(|(_, s)| self.count_recovery(s)),
+            _ => {}
+        }
+    }
+
+    fn count_recovery(&self, s: &SubscribeResult) {
         if s.was_recovering {
             let cell = if s.recovered { &self.stats.recovered } else { &self.stats.not_recovered };
             cell.add(1);
@@ -129,6 +137,9 @@ impl Core {
             return;
         }
         self.end_session(slot, io);
+        if let Some(conn) = self.conns.get_mut(slot) {
+            conn.doomed = false;
+        }
         self.count_close(&disconnect);
         if is_problem(disconnect.code) {
             io.problem(slot, "closed", disconnect.code);

@@ -9,6 +9,7 @@ use super::{Core, Io, Sent};
 use plimsoll_core::codes::Disconnect;
 use plimsoll_core::hub::{ChannelKey, Group};
 use plimsoll_core::limits;
+use plimsoll_core::model::ConnKey;
 use plimsoll_transport::ws::{self, Opcode};
 use std::rc::Rc;
 
@@ -26,25 +27,36 @@ impl Core {
             while let Some(key) = self.hub.next_dirty() {
                 self.flush_channel(key, io);
             }
-            let mut broken = std::mem::take(&mut self.broken);
-            for slot in broken.drain(..) {
-                self.on_hangup(slot, true, io);
+            while let Some(key) = self.broken.pop() {
+                if self.is_current(key) {
+                    self.on_hangup(key.slot, true, io);
+                }
             }
-            self.broken = broken;
-            let mut slow = std::mem::take(&mut self.slow);
-            for slot in slow.drain(..) {
-                self.close(slot, Disconnect::SLOW, io);
+            while let Some(key) = self.slow.pop() {
+                if self.is_current(key) {
+                    self.close(key.slot, Disconnect::SLOW, io);
+                }
             }
-            self.slow = slow;
-            // Closing the broken ones may have told others something (leaves).
-            if self.own.slots.is_empty() && self.hub.gathered_bytes() == 0 {
+            // Closing some may have told others something (leaves).
+            if self.own.slots.is_empty() && !self.hub.has_dirty() {
                 break;
             }
         }
+        self.update_gauges();
         self.own.entries.clear();
         self.own.bytes.clear();
         if self.own.bytes.capacity() > limits::SPARE_BUFFER_BYTES_MAX {
             self.own = Default::default();
+        }
+    }
+
+    fn is_current(&self, key: ConnKey) -> bool {
+        self.conns.get(key.slot).is_some_and(|c| c.generation == key.generation)
+    }
+
+    fn note_broken(&mut self, slot: u32) {
+        if let Some(conn) = self.conns.get(slot) {
+            self.broken.push(conn.key(slot));
         }
     }
 
@@ -159,6 +171,9 @@ impl Core {
     fn send_or_queue(&mut self, slot: u32, bytes: &[u8], io: &mut impl Io) {
         self.stats.bytes_out.add(bytes.len() as u64);
         let Some(conn) = self.conns.get(slot) else { return };
+        if conn.doomed {
+            return;
+        }
         if conn.outbox.is_some() {
             return self.queue(slot, &Rc::from(bytes), 0, io);
         }
@@ -166,25 +181,25 @@ impl Core {
             Sent::Some(n) if n == bytes.len() => {}
             Sent::Some(n) => self.queue(slot, &Rc::from(bytes), n, io),
             Sent::Full => self.queue(slot, &Rc::from(bytes), 0, io),
-            Sent::Gone => self.broken.push(slot),
+            Sent::Gone => self.note_broken(slot),
         }
     }
 
     /// Queues what a full socket did not take. Too much of it: the client is slow, and is closed
-    /// at the end of the turn (now its channel may be being written).
+    /// at the end of the turn (now its channel may be being written). What comes first is taken
+    /// whatever its size: one turn's replies, which the client itself asked for.
     fn queue(&mut self, slot: u32, bytes: &Rc<[u8]>, from: usize, io: &mut impl Io) {
         let (now_ms, rest) = (self.now.mono_ms, bytes.len().saturating_sub(from));
         let most = self.shared.policy.client.queue_max_size_bytes;
         let Some(conn) = self.conns.get_mut(slot) else { return };
-        let fresh = conn.outbox.is_none();
-        let outbox = conn.outbox.get_or_insert_with(|| Box::new(Outbox::since(now_ms)));
-        if outbox.len() + rest > most {
-            self.slow.push(slot);
-            if from == 0 {
-                return;
-            }
-            // A frame is cut: its rest must stay, in front of the close frame.
+        let queued = conn.outbox.as_ref().map(|o| o.len());
+        if conn.is_open() && queued.is_some_and(|queued| queued + rest > most) {
+            self.slow.push(conn.key(slot));
+            conn.doomed = true;
+            return self.special.set(slot, true);
         }
+        let fresh = queued.is_none();
+        let outbox = conn.outbox.get_or_insert_with(|| Box::new(Outbox::since(now_ms)));
         outbox.push(Rc::clone(bytes), from);
         self.stats.queued_bytes.add(rest as u64);
         self.stats.queued_chunks.add(1);
@@ -207,7 +222,8 @@ impl Core {
     /// After its bytes are out: the mark goes, and a closing connection says that it is done.
     fn settle(&mut self, slot: u32, io: &mut impl Io) {
         let Some(conn) = self.conns.get_mut(slot) else { return };
-        if conn.outbox.is_some() || conn.own.0 != NO_ENTRY || conn.is_connecting() {
+        let busy = conn.doomed || conn.outbox.is_some() || conn.own.0 != NO_ENTRY;
+        if busy || conn.is_connecting() {
             return;
         }
         if let Stage::Closing { shut, .. } = &mut conn.stage {
@@ -249,7 +265,7 @@ impl Core {
                 Sent::Some(n) => n,
                 Sent::Full => 0,
                 Sent::Gone => {
-                    self.broken.push(slot);
+                    self.note_broken(slot);
                     continue;
                 }
             };
@@ -262,7 +278,11 @@ impl Core {
     /// To a connection with frames of its own (they go first), a full socket, or a connect that
     /// has not been answered.
     fn send_special(&mut self, slot: u32, frames: &[u8], io: &mut impl Io) -> Sent {
-        if self.conns.get(slot).is_some_and(|c| c.is_connecting()) {
+        let Some(conn) = self.conns.get(slot) else { return Sent::Some(frames.len()) };
+        if conn.doomed {
+            return Sent::Some(frames.len());
+        }
+        if conn.is_connecting() {
             self.hold(slot, frames);
             return Sent::Some(frames.len());
         }
@@ -279,10 +299,13 @@ impl Core {
         let most = self.shared.policy.client.queue_max_size_bytes;
         let Some(open) = self.conns.get_mut(slot).and_then(|c| c.open_mut()) else { return };
         let held = open.held.get_or_insert_default();
-        if held.len() + frames.len() > most {
-            return self.slow.push(slot);
+        if held.len() + frames.len() <= most {
+            return held.extend_from_slice(frames);
         }
-        held.extend_from_slice(frames);
+        if let Some(conn) = self.conns.get_mut(slot) {
+            conn.doomed = true;
+            self.slow.push(conn.key(slot));
+        }
     }
 
     /// The connect is answered: what was held follows.

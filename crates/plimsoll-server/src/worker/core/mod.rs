@@ -24,7 +24,7 @@ use plimsoll_core::channel::Channels;
 use plimsoll_core::home::Home;
 use plimsoll_core::hub::Hub;
 use plimsoll_core::map::{self, Map};
-use plimsoll_core::model::Now;
+use plimsoll_core::model::{ConnKey, Now};
 use plimsoll_core::policy::Policy;
 use plimsoll_core::session::{Context, Effect, Session};
 use plimsoll_core::token::TokenVerifier;
@@ -69,11 +69,12 @@ pub struct Core {
     scratch: Vec<u8>,
     due: Vec<u32>,
     /// Connections found broken while sending; closed at the end of the turn.
-    broken: Vec<u32>,
+    broken: Vec<ConnKey>,
     /// Connections whose queue is too long; closed at the end of the turn.
-    slow: Vec<u32>,
+    slow: Vec<ConnKey>,
     spare_effects: Vec<Vec<Effect>>,
     next_sweep_ms: u64,
+    seed: u64,
     stopping: bool,
 }
 
@@ -104,6 +105,7 @@ impl Core {
             slow: Vec::new(),
             spare_effects: Vec::new(),
             next_sweep_ms: now.mono_ms,
+            seed,
             stopping: false,
             shared,
         }
@@ -146,6 +148,19 @@ impl Core {
     /// Is nothing left of this worker's connections?
     pub fn is_idle(&self) -> bool {
         self.conns.is_empty()
+    }
+
+    /// After a panic in the middle of a flush nobody knows who got what: all connections of this
+    /// worker end (their clients come back and recover), and what gathered is dropped.
+    pub fn abandon(&mut self, io: &mut impl Io) {
+        self.own = Own::default();
+        self.hub = Hub::new(self.seed);
+        self.broken.clear();
+        self.slow.clear();
+        for slot in self.conns.slots() {
+            self.on_hangup(slot, true, io);
+        }
+        self.own = Own::default();
     }
 
     /// After the last connection has left: what grew with the crowd is given back.

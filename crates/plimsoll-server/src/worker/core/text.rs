@@ -117,6 +117,11 @@ impl Core {
                 Ok(command) => self.with_session(slot, io, |s, cx, fx| s.handle(command, cx, fx)),
                 Err(_) => return self.bad_request(slot, io),
             }
+            // Answers of channels that are at home here come at once: a frame full of commands
+            // could gather without a bound.
+            if self.wants_flush() {
+                self.flush(io);
+            }
         }
     }
 
