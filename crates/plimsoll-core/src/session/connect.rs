@@ -69,11 +69,6 @@ impl Session {
         fx.push(Effect::Reply { id: done.id, body: ReplyBody::Connect(Box::new(result)) });
     }
 
-    /// The user may not enter after all (too many connections).
-    pub fn over_connection_limit(&self, fx: &mut Vec<Effect>) {
-        fx.push(Effect::Close(Disconnect::CONNECTION_LIMIT));
-    }
-
     pub(super) fn refresh(&mut self, id: u32, token: &str, cx: &Context<'_>, fx: &mut Vec<Effect>) {
         let claims = match cx.tokens.connection(token, cx.now.unix_ms) {
             Ok(claims) => claims,

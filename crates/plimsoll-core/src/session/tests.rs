@@ -566,13 +566,6 @@ fn a_home_that_refuses_ends_the_connect() {
     assert_eq!(d.counted("b"), (0, 0));
 }
 
-#[test]
-fn the_user_may_have_too_many_connections() {
-    let mut d = Desk::open(policy());
-    d.run(|s, _, fx| s.over_connection_limit(fx));
-    assert_eq!(d.look(), "close 3504");
-}
-
 // --- Subscribe ------------------------------------------------------------------------------
 
 #[test]

@@ -34,7 +34,8 @@ pub trait Io {
     fn report(&mut self, ticket: u64, report: Report);
     /// Random bits.
     fn random(&mut self) -> u64;
-    /// Microseconds now, for the delivery latency; read once per flush.
+    /// Microseconds now, for the delivery latency; read once for each channel
+    /// that is written.
     fn micros(&mut self) -> u64;
     /// Counts a connection of this node; false when the limit (0: none) is reached.
     fn admit(&mut self, limit: usize) -> bool;
