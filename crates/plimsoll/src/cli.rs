@@ -44,6 +44,10 @@ enum Command {
     ConfigDoc,
     /// Print a token for trying things out.
     Token(Token),
+    /// Put load on a server, and judge what came of it.
+    Bench(plimsoll_bench::cli::Bench),
+    /// Plan how many nodes a workload needs, and what they cost.
+    Plan(crate::plan::Plan),
     /// Print the status of a running node.
     Status {
         /// Admin address of the node.
@@ -117,6 +121,8 @@ pub fn run(cli: Cli) -> ExitCode {
             Ok(ExitCode::SUCCESS)
         }
         Some(Command::Token(token)) => token.run(),
+        Some(Command::Bench(bench)) => Ok(bench.run()),
+        Some(Command::Plan(plan)) => plan.run(),
         Some(Command::Status { admin, key }) => status(&admin, key),
     };
     result.unwrap_or_else(|message| {

@@ -1,6 +1,7 @@
 //! Plimsoll: a real-time messaging server that knows its load line.
 
 mod cli;
+mod plan;
 mod serve;
 mod status;
 

@@ -23,15 +23,20 @@ const fn rule(
 
 const TRANSPORT: &[&str] = &["base64", "flate2", "httparse", "sha1_smol", "simdutf8"];
 const CORE: &[&str] = &["foldhash", "hashbrown", "regex-lite", "smallvec"];
-const SERVER: &[&str] = &["plimsoll-core", "plimsoll-protocol", "plimsoll-transport"];
+const CAPACITY: &[&str] = &["serde", "serde_json", "thiserror", "toml"];
+const SERVER: &[&str] =
+    &["plimsoll-core", "plimsoll-protocol", "plimsoll-transport", "plimsoll-capacity"];
+const BENCH: &[&str] = &["plimsoll-capacity", "plimsoll-transport"];
 
 /// A new crate gets a line here, and with it the question what it may know.
 const RULES: &[Rule] = &[
     rule("plimsoll-transport", &[], Some(TRANSPORT)),
     rule("plimsoll-core", &[], Some(CORE)),
     rule("plimsoll-protocol", &["plimsoll-core"], Some(&["serde", "serde_json"])),
+    rule("plimsoll-capacity", &[], Some(CAPACITY)),
     rule("plimsoll-server", SERVER, None),
-    rule("plimsoll", &["plimsoll-server"], None),
+    rule("plimsoll-bench", BENCH, None),
+    rule("plimsoll", &["plimsoll-server", "plimsoll-bench", "plimsoll-capacity"], None),
     rule("plimsoll-models", &["plimsoll-core"], Some(&["loom"])),
     // Nothing of ours: what is tested must not check itself.
     rule("plimsoll-conformance", &[], None),

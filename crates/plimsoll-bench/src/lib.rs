@@ -1,0 +1,17 @@
+//! A fleet of clients, a ledger that judges what they saw, and ramps that measure what a node
+//! carries.
+//!
+//! - [`fleet`]: very many clients from few threads, open loop, behind one handle;
+//! - [`ledger`]: what was published, acknowledged and seen, and whether the two agree;
+//! - [`server`]: a server process of our own, and what a server process uses;
+//! - [`scenarios`]: the runs of `plimsoll bench`;
+//! - [`ramps`]: `plimsoll bench capacity`, from steps to `capacity.json`.
+
+pub mod cli;
+pub mod clock;
+pub mod fleet;
+pub mod ledger;
+pub mod ramps;
+pub mod scenarios;
+pub mod server;
+pub mod topology;

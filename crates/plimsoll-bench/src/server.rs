@@ -1,0 +1,1 @@
+//! A server process of our own, and what a server process uses.

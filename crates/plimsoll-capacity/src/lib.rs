@@ -1,0 +1,7 @@
+//! From a workload and a measured capacity to a plan: how many nodes, which resource limits, what
+//! it costs, and how much room is left while it runs.
+//!
+//! Pure: text and figures come in, figures and text go out. It knows no server.
+
+pub mod measured;
+pub mod profile;
