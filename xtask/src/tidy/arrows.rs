@@ -24,15 +24,21 @@ const fn rule(
 const TRANSPORT: &[&str] = &["base64", "flate2", "httparse", "sha1_smol", "simdutf8"];
 const CORE: &[&str] = &["foldhash", "hashbrown", "regex-lite", "smallvec"];
 const CAPACITY: &[&str] = &["serde", "serde_json", "thiserror", "toml"];
-const SERVER: &[&str] =
-    &["plimsoll-core", "plimsoll-protocol", "plimsoll-transport", "plimsoll-capacity"];
+const SERVER: &[&str] = &[
+    "plimsoll-core",
+    "plimsoll-protocol",
+    "plimsoll-transport",
+    "plimsoll-capacity",
+    "plimsoll-overload",
+];
 const BENCH: &[&str] = &["plimsoll-capacity", "plimsoll-transport"];
 
 /// A new crate gets a line here, and with it the question what it may know.
 const RULES: &[Rule] = &[
     rule("plimsoll-transport", &[], Some(TRANSPORT)),
-    rule("plimsoll-core", &[], Some(CORE)),
+    rule("plimsoll-core", &["plimsoll-overload"], Some(CORE)),
     rule("plimsoll-protocol", &["plimsoll-core"], Some(&["serde", "serde_json"])),
+    rule("plimsoll-overload", &[], Some(&[])),
     rule("plimsoll-capacity", &[], Some(CAPACITY)),
     rule("plimsoll-server", SERVER, None),
     rule("plimsoll-bench", BENCH, None),
