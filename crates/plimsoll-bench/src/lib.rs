@@ -11,6 +11,7 @@ pub mod cli;
 pub mod clock;
 pub mod fleet;
 pub mod ledger;
+pub mod limits;
 pub mod ramps;
 pub mod scenarios;
 pub mod server;
