@@ -82,7 +82,7 @@ pub struct MemoryModel {
 }
 
 /// CPU microseconds: `k0` per second, and the others for each of their thing.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct CostModel {
     /// Per second, whatever happens.
     pub base_us_per_s: f64,
@@ -100,7 +100,8 @@ pub struct CostModel {
     pub recovery_us: f64,
     /// Share of the variance that the model explains, 0 to 1.
     pub r_squared: f64,
-    /// Largest |residual| as a share of the measured value.
+    /// Largest |residual| as a share of the measured value, or of two hundredths of a core where
+    /// less was used.
     pub worst_residual_ratio: f64,
 }
 
@@ -176,6 +177,9 @@ pub struct Step {
     pub recoveries_per_s: f64,
     /// CPU microseconds of the server per second.
     pub server_cpu_us_per_s: f64,
+    /// Microseconds per second in which the server wanted to run and its quota did not let it.
+    #[serde(default)]
+    pub throttled_us_per_s: f64,
     /// CPU microseconds of the generator per second.
     pub generator_cpu_us_per_s: f64,
     /// Resident bytes of the server at the end of the step.
