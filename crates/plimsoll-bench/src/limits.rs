@@ -40,3 +40,19 @@ pub const FLEET_ORDERS_MAX: usize = 64;
 pub const REPORT_MS_MAX: u64 = 200;
 /// Time between two looks at the counters while something is waited for, in milliseconds.
 pub const LOOK_MS: u64 = 20;
+
+// --- The ledger ------------------------------------------------------------------------------
+
+/// Bytes of a log's records for one thread; then it says that it is full, and the run is void.
+/// At 20 bytes a delivery that is 26 million of them.
+pub const LOG_BYTES_MAX: usize = 512 << 20;
+/// Bytes of one piece of a log, which is also what a file's reader takes at one time.
+pub const LOG_CHUNK_BYTES: usize = 256 << 10;
+/// Bytes of the longest record: a few numbers of ten bytes at most.
+pub const LOG_RECORD_BYTES_MAX: usize = 96;
+/// Channels whose last publication a log remembers, so that its next copy takes few bytes.
+pub const LOG_SLOTS: usize = 1 << 14;
+/// Names (epochs, channels of strays) in one log: a server that invents more fills it.
+pub const LOG_NAMES_MAX: usize = 1 << 18;
+/// Bytes of a name; longer ones are cut. Channel names have 255 at most.
+pub const LOG_NAME_BYTES_MAX: usize = 1 << 10;

@@ -4,7 +4,12 @@
 //! that are fixed in advance (open loop): a late generator does not make the server look fast,
 //! since latency counts from the intended time, and how late it was is counted as well.
 
+mod counters;
+mod handle;
 pub mod reconnect;
+mod thread;
+
+pub use handle::{Finished, Fleet, Settle};
 
 use crate::topology::{ChannelId, ClientId, Topology};
 use hdrhistogram::Histogram;
@@ -45,6 +50,26 @@ pub struct FleetConfig {
     pub ledger: bool,
     /// Makes what is random the same in every run.
     pub seed: u64,
+    /// Processes, each with `threads` threads and an even share of the clients; 0 or 1: this one.
+    pub processes: usize,
+}
+
+impl FleetConfig {
+    /// One thread of this process, clients of centrifuge-js that recover, no tokens, no books.
+    pub fn new(target: Target, topology: Arc<Topology>) -> Self {
+        Self {
+            target,
+            topology,
+            threads: 1,
+            sources: 0,
+            token_secret: None,
+            reconnect: reconnect::Profile::CentrifugeJs,
+            recover: true,
+            ledger: false,
+            seed: 1,
+            processes: 1,
+        }
+    }
 }
 
 /// What is published.
