@@ -16,3 +16,4 @@ pub mod ramps;
 pub mod scenarios;
 pub mod server;
 pub mod topology;
+pub mod workload;
