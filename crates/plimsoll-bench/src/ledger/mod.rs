@@ -1,6 +1,12 @@
 //! Who published what, who saw what, and whether the two agree.
 
-use crate::topology::{ChannelId, ClientId};
+mod events;
+mod recorder;
+mod varint;
+
+pub use recorder::Recorder;
+
+use crate::topology::ClientId;
 
 /// What a payload says of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -57,73 +63,30 @@ pub struct Subscribed<'a> {
     pub was_recovering: bool,
 }
 
-/// Writes down what the clients of one thread do and see. Times are of [`crate::clock`].
-#[derive(Debug, Default)]
-pub struct Recorder {
-    log: Log,
+/// The book of one thread in compact form.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Log {
+    /// Records. None stands in two pieces.
+    chunks: Vec<Vec<u8>>,
+    /// Epochs, and channels of strays.
+    names: Vec<Box<str>>,
+    /// Something was not written down.
+    full: bool,
 }
 
-/// A book in compact form.
-#[derive(Clone, Debug, Default)]
-pub struct Log {}
-
-impl Recorder {
-    /// A publication was sent.
-    pub fn published(&mut self, at_us: u64, channel: ChannelId, stamp: Stamp) {
-        let _ = (at_us, channel, stamp);
+impl Log {
+    /// Bytes of its records.
+    pub fn bytes(&self) -> usize {
+        self.chunks.iter().map(Vec::len).sum()
     }
 
-    /// What became of it.
-    pub fn answered(&mut self, at_us: u64, publisher: ClientId, sequence: u32, outcome: Outcome) {
-        let _ = (at_us, publisher, sequence, outcome);
+    /// Whether it was full before the run was over, which makes the run void.
+    pub fn is_full(&self) -> bool {
+        self.full
     }
 
-    /// A subscribe was answered by a success.
-    pub fn subscribed(
-        &mut self,
-        at_us: u64,
-        client: ClientId,
-        channel: ChannelId,
-        reply: Subscribed<'_>,
-    ) {
-        let _ = (at_us, client, channel, reply);
-    }
-
-    /// A publication came. `offset` 0: the channel has none. `stamp` `None`: it is corrupt.
-    pub fn received(
-        &mut self,
-        at_us: u64,
-        client: ClientId,
-        channel: ChannelId,
-        offset: u64,
-        stamp: Option<Stamp>,
-        via: Via,
-    ) {
-        let _ = (at_us, client, channel, offset, stamp, via);
-    }
-
-    /// A publication of a channel came that the client had not asked for, or had left (C8).
-    pub fn stray(&mut self, at_us: u64, client: ClientId, channel: &str) {
-        let _ = (at_us, client, channel);
-    }
-
-    /// A subscription ended: by the server (its code) or by the client (0).
-    pub fn unsubscribed(&mut self, at_us: u64, client: ClientId, channel: ChannelId, code: u32) {
-        let _ = (at_us, client, channel, code);
-    }
-
-    /// The server ended the connection, or it broke (`None`).
-    pub fn closed(&mut self, at_us: u64, client: ClientId, code: Option<u16>) {
-        let _ = (at_us, client, code);
-    }
-
-    /// The client ended the connection.
-    pub fn cut(&mut self, at_us: u64, client: ClientId) {
-        let _ = (at_us, client);
-    }
-
-    /// The book.
-    pub fn finish(self) -> Log {
-        self.log
+    /// A name by its number.
+    fn name(&self, number: u32) -> &str {
+        self.names.get(number as usize).map_or("", |name| name)
     }
 }
