@@ -56,3 +56,7 @@ pub const LOG_SLOTS: usize = 1 << 14;
 pub const LOG_NAMES_MAX: usize = 1 << 18;
 /// Bytes of a name; longer ones are cut. Channel names have 255 at most.
 pub const LOG_NAME_BYTES_MAX: usize = 1 << 10;
+/// Bytes of a server's metrics: ours take 10 KiB.
+pub const METRICS_BYTES_MAX: u64 = 4 << 20;
+/// Samples of a server's metrics: ours are some hundred.
+pub const METRICS_SAMPLES_MAX: usize = 20_000;

@@ -45,6 +45,8 @@ pub struct ServerSetup {
     pub history_ttl_s: u32,
     /// Processors it may run on; none: those of the calling thread.
     pub cores: Option<Vec<usize>>,
+    /// Whether joins and leaves are pushed to everybody in a channel of [`ROOM`].
+    pub join_leave: bool,
     /// More settings: a key as `client.ping_interval`, and its value as TOML text. They win.
     pub settings: Vec<(String, String)>,
     /// Clients have to bring tokens signed by this; none: everybody may do everything.
@@ -59,6 +61,7 @@ impl Default for ServerSetup {
             history_size: 1_000,
             history_ttl_s: 600,
             cores: None,
+            join_leave: false,
             settings: Vec::new(),
             token_secret: None,
         }
@@ -106,9 +109,11 @@ impl ServerSetup {
             "[[channel.namespaces]]\nname = \"room\"\n{ALLOWED}\
              history_size = {}\nhistory_ttl = \"{}s\"\n\
              force_recovery = true\nforce_positioning = true\n\
-             allow_history_for_client = true\nallow_history_for_anonymous = true\n",
+             allow_history_for_client = true\nallow_history_for_anonymous = true\n\
+             join_leave = {told}\nforce_push_join_leave = {told}\n",
             self.history_size.max(1),
             self.history_ttl_s.max(1),
+            told = self.join_leave,
         );
         format!("{room}[[channel.namespaces]]\nname = \"live\"\n{ALLOWED}")
     }

@@ -218,6 +218,7 @@ fn classes(sizes: &[u32]) -> Vec<Range<ChannelId>> {
 mod tests {
     use super::super::Draft;
     use super::*;
+    use fastrand::Rng;
     use proptest::prelude::*;
 
     fn workload(clients: u32, rooms: f64, users: f64, sizes: RoomSizes) -> Workload {
