@@ -4,5 +4,6 @@
 //! Pure: text and figures come in, figures and text go out. It knows no server.
 
 pub mod fit;
+pub mod headroom;
 pub mod measured;
 pub mod profile;

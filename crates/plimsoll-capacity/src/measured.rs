@@ -1,6 +1,15 @@
 //! `capacity.json`: what one node was measured to carry. Written by `plimsoll bench capacity`, read
 //! by the planner and by the server.
 
+mod file;
+mod shape;
+
+pub use file::{ReadError, read, write};
+pub use shape::{Difference, Mismatch};
+
+#[cfg(test)]
+pub(crate) use file::tests::sample;
+
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -131,6 +140,18 @@ pub struct Prediction {
     pub error_ratio: f64,
 }
 
+/// A load beyond the knee: what a node still does, and how soon it is well again.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Overload {
+    /// Offered deliveries, as a multiple of their knee.
+    pub factor: f64,
+    /// Deliveries made, as a share of the knee (R7); above 1 where many share a write.
+    pub goodput_ratio: f64,
+    /// Seconds from the end of the overload until half of the knee is carried within the latency
+    /// bound; none: not within the time the ramp had.
+    pub recovery_s: Option<f64>,
+}
+
 /// The machine and build the figures are for.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Fingerprint {
@@ -204,7 +225,7 @@ pub struct NotMeasured {
 }
 
 /// The whole file.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct CapacityFile {
     /// Version of the file's form, [`FORMAT`].
     pub format: u32,
@@ -226,6 +247,9 @@ pub struct CapacityFile {
     pub scaling: Option<Usl>,
     /// Check of the cost model against the mixed ramp.
     pub mixed: Option<Prediction>,
+    /// Loads beyond the knee.
+    #[serde(default)]
+    pub overload: Vec<Overload>,
     /// What could not be measured here, and why.
     pub not_measured: Vec<NotMeasured>,
     /// Every step.

@@ -1,0 +1,137 @@
+//! Whether a file's figures are true of this node: they are of one build on one machine.
+
+use super::{CapacityFile, Fingerprint};
+use std::fmt;
+
+/// Two machines of one shape report memory that differs a little, by what firmware and kernel keep.
+const MEMORY_DIFFERENCE_MAX: f64 = 0.1;
+
+/// One thing that differs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// What, for people.
+    pub what: &'static str,
+    /// As the file says.
+    pub file: String,
+    /// As it is here.
+    pub here: String,
+}
+
+/// The file is of another build or machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mismatch {
+    /// What differs, at least one thing.
+    pub differences: Vec<Difference>,
+}
+
+impl fmt::Display for Mismatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("was measured on another build or machine:")?;
+        for (n, Difference { what, file, here }) in self.differences.iter().enumerate() {
+            let comma = if n > 0 { "," } else { "" };
+            write!(f, "{comma} {what} {file} there and {here} here")?;
+        }
+        f.write_str(
+            "; measure this one with `plimsoll bench capacity`, or set capacity.allow_mismatch = \
+             true to use the figures as they are",
+        )
+    }
+}
+
+impl std::error::Error for Mismatch {}
+
+impl CapacityFile {
+    /// Whether the figures hold for `here`: the same minor version, processor, number of cores and
+    /// of workers, and as much memory within 10 %. Kernel and descriptors may differ.
+    pub fn fits(&self, here: &Fingerprint) -> Result<(), Mismatch> {
+        let there = &self.fingerprint;
+        let mut differences = Vec::new();
+        let mut differ = |is: bool, what, file: String, here: String| {
+            if is {
+                differences.push(Difference { what, file, here });
+            }
+        };
+        let other_version = minor(&there.version) != minor(&here.version);
+        differ(other_version, "version", there.version.clone(), here.version.clone());
+        let models = (there.cpu_model.clone(), here.cpu_model.clone());
+        differ(models.0 != models.1, "processor", quoted(&models.0), quoted(&models.1));
+        let counts = [("cores", there.cores, here.cores), ("workers", there.workers, here.workers)];
+        for (what, file, here) in counts {
+            differ(file != here, what, file.to_string(), here.to_string());
+        }
+        let (file, own) = (there.memory_bytes as f64, here.memory_bytes as f64);
+        let apart = (file - own).abs() > MEMORY_DIFFERENCE_MAX * file;
+        differ(apart, "memory", mebibytes(file), mebibytes(own));
+        if differences.is_empty() { Ok(()) } else { Err(Mismatch { differences }) }
+    }
+}
+
+impl Fingerprint {
+    /// The processor's name in the text of `/proc/cpuinfo`.
+    pub fn cpu_model_of(cpuinfo: &str) -> Option<&str> {
+        // The first is x86's; ARM has one of the others.
+        ["model name", "Model", "CPU part"].iter().find_map(|name| {
+            let line = cpuinfo.lines().find(|line| line.starts_with(name))?;
+            Some(line.split_once(':')?.1.trim())
+        })
+    }
+}
+
+/// `1.2` of `1.2.3`.
+fn minor(version: &str) -> &str {
+    let dots: Vec<usize> = version.match_indices('.').map(|(at, _)| at).collect();
+    dots.get(1).and_then(|at| version.get(..*at)).unwrap_or(version)
+}
+
+fn quoted(text: &str) -> String {
+    format!("\"{text}\"")
+}
+
+fn mebibytes(bytes: f64) -> String {
+    format!("{:.0} MiB", bytes / 1_048_576.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::sample;
+    use super::*;
+
+    #[test]
+    fn another_shape_is_refused_and_told() {
+        let check = |change: fn(&mut Fingerprint), told: &str| {
+            let file = sample();
+            let mut here = file.fingerprint.clone();
+            change(&mut here);
+            match file.fits(&here) {
+                Ok(()) => assert_eq!(told, ""),
+                Err(mismatch) => {
+                    let text = mismatch.to_string();
+                    assert!(!told.is_empty() && text.contains(told), "{text}");
+                    assert!(text.contains("capacity.allow_mismatch"), "{text}");
+                }
+            }
+        };
+        check(|_| (), "");
+        check(|f| f.version = "0.1.9".into(), "");
+        check(|f| f.version = "0.2.0".into(), "version 0.1.0 there and 0.2.0 here");
+        check(|f| f.version = "0.10.0".into(), "0.10.0 here");
+        check(|f| f.version = "next".into(), "next here");
+        check(|f| f.cores = 8, "cores 2 there and 8 here");
+        check(|f| f.workers = 1, "workers 2 there and 1 here");
+        check(|f| f.cpu_model = "Slow 1".into(), "processor \"Fast 3\" there and \"Slow 1\" here");
+        check(|f| f.memory_bytes = 7_400_000_000, "");
+        check(|f| f.memory_bytes = 7_000_000_000, "memory 7629 MiB there and 6676 MiB here");
+        check(|f| f.memory_bytes = 16_000_000_000, "here");
+        check(|f| f.kernel = "6.9".into(), "");
+        check(|f| (f.cores, f.workers) = (1, 1), "cores 2 there and 1 here, workers 2");
+    }
+
+    #[test]
+    fn processors() {
+        let model = Fingerprint::cpu_model_of;
+        assert_eq!(model("processor\t: 0\nmodel name\t: Fast 3\n"), Some("Fast 3"));
+        assert_eq!(model("CPU part\t: 0xd0c\n"), Some("0xd0c"));
+        assert_eq!(model("model name\n"), None);
+        assert_eq!(model(""), None);
+    }
+}
