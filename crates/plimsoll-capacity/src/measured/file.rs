@@ -9,6 +9,8 @@ const FILE_BYTES_MAX: usize = 16 * 1024 * 1024;
 const STEPS_MAX: usize = 10_000;
 /// Things that a file may say it did not measure.
 const NOT_MEASURED_MAX: usize = 100;
+/// Overloads that a file tells of; a ramp tries four.
+const OVERLOADS_MAX: usize = 100;
 /// Bytes of any text of a file.
 const TEXT_BYTES_MAX: usize = 1_024;
 /// Cores and workers no machine has; only keeps out nonsense.
@@ -134,6 +136,12 @@ fn check(file: &CapacityFile) -> Result<(), ReadError> {
         at_least("mixed.predicted_us_per_s", 0.0, mixed.predicted_us_per_s)?;
         above_zero("mixed.measured_us_per_s", mixed.measured_us_per_s)?;
         finite("mixed.error_ratio", mixed.error_ratio)?;
+    }
+    count("overload", file.overload.len(), OVERLOADS_MAX)?;
+    for overload in &file.overload {
+        above_zero("overload.factor", overload.factor)?;
+        at_least("overload.goodput_ratio", 0.0, overload.goodput_ratio)?;
+        at_least("overload.recovery_s", 0.0, overload.recovery_s.unwrap_or_default())?;
     }
     count("not_measured", file.not_measured.len(), NOT_MEASURED_MAX)?;
     for missing in &file.not_measured {
@@ -292,6 +300,7 @@ pub(crate) mod tests {
                 measured_us_per_s: 1e6,
                 error_ratio: -0.1,
             }),
+            overload: vec![Overload { factor: 2.0, goodput_ratio: 0.9, recovery_s: None }],
             not_measured: vec![NotMeasured { what: "TLS".into(), why: "no certificate".into() }],
             steps: vec![Step { ramp: "R4".into(), offered: 1.0, ..Step::default() }],
         }
@@ -329,6 +338,7 @@ pub(crate) mod tests {
         check("\"slo_p99_ms\": 100.0", "\"slo_p99_ms\": 0", "slo_p99_ms: is 0, must be");
         check("\"delivery_us\": 2.5", "\"delivery_us\": -2.5", "cost.delivery_us: is -2.5");
         check("\"lambda\": 100000.0", "\"lambda\": 0.0", "scaling.lambda: is 0");
+        check("\"factor\": 2.0", "\"factor\": 0", "overload.factor: is 0");
         check("\"offered\": 1.0", "\"offered\": -1.0", "steps[0].offered: is -1");
         check("\"connections\": {", "\"luck\": {", "not a capacity file");
         check("Fast 3", &"x".repeat(TEXT_BYTES_MAX + 1), "fingerprint.cpu_model: is longer");
