@@ -155,4 +155,81 @@ mod tests {
         assert!(lower.knee < 900.0 && lower.knee >= 500.0, "{lower:?}");
         assert!((lower.rated - 0.7 * lower.knee).abs() < 1e-9);
     }
+
+    /// A server that does 50,000 per second at most, with a queue that is that of M/M/1.
+    fn simulated(offered: f64, noise: f64) -> Step {
+        const CAPACITY: f64 = 50_000.0;
+        let busy = (offered / CAPACITY).min(0.999) * noise;
+        let over = (offered / CAPACITY - 1.0).max(0.0);
+        Step {
+            ramp: "R3".into(),
+            offered,
+            reached: offered.min(CAPACITY),
+            publishes_per_s: offered.min(CAPACITY),
+            seconds: 2.0,
+            server_cpu_us_per_s: (1e6 * busy).min(1e6),
+            p50_ms: 0.7 / (1.0 - busy.min(0.999)),
+            p99_ms: 4.6 / (1.0 - busy.min(0.999)) + 1_000.0 * over,
+            drift_ms_per_s: [500.0 * over, 1.0],
+            ..Step::default()
+        }
+    }
+
+    fn bench(rules: KneeRules) -> Bench {
+        let plan = Plan::new(true);
+        Bench {
+            plan,
+            place: Place { given: None, workers: 1, server_cores: vec![0], threads: 1 },
+            rules,
+            found: Found::default(),
+            progress: Progress::new(&plan, &RampId::ALL, false),
+            end: Instant::now() + Duration::from_secs(3_600),
+        }
+    }
+
+    #[test]
+    fn the_knee_of_a_simulated_server_is_found() {
+        let check = |rules: KneeRules, expect: f64, ended_by: EndedBy| {
+            let mut bench = bench(rules);
+            let climb = bench.plan.climb(1_000.0, 1e7);
+            let found = bench
+                .climb(climb, Fits::Yes, &mut |_, load| Ok(simulated(load, 1.0)))
+                .unwrap()
+                .unwrap();
+            assert_eq!(found.ended_by, ended_by, "{found:?}");
+            assert!(found.low <= expect * 1.001 && expect <= found.high * 1.001, "{found:?}");
+            assert!(found.knee <= expect * 1.001 && found.knee > 0.8 * expect, "{found:?}");
+            let broken = bench.found.steps.iter().filter(|step| step.offered > expect * 1.001);
+            assert_eq!(
+                broken.count() + bench.found.fitting.len(),
+                bench.found.steps.len(),
+                "what is beyond the knee is not fitted"
+            );
+        };
+        // 80 % of one core is 40,000.
+        let rules = KneeRules::new(500.0, 1.0, 1e9);
+        check(rules, 40_000.0, EndedBy::Cpu);
+        // p99 = 4.6 / (1 − load / capacity) reaches 10 ms at 27,000.
+        check(KneeRules::new(10.0, 1.0, 1e9), 27_000.0, EndedBy::Latency);
+        // Of 50,505 the 50,000 that it does are 99 %.
+        check(KneeRules::new(1e9, 4.0, 1e9), 50_000.0 / 0.99, EndedBy::Goodput);
+    }
+
+    #[test]
+    fn a_ramp_without_time_makes_no_step() {
+        let mut bench = bench(KneeRules::new(100.0, 1.0, 1e9));
+        bench.end = Instant::now();
+        let climb = bench.plan.climb(1_000.0, 1e7);
+        let found = bench.climb(climb, Fits::Yes, &mut |_, load| Ok(simulated(load, 1.0)));
+        assert_eq!(found, Ok(None));
+        assert!(bench.found.steps.is_empty());
+    }
+
+    #[test]
+    fn a_step_that_fails_ends_the_ramp() {
+        let mut bench = bench(KneeRules::new(100.0, 1.0, 1e9));
+        let climb = bench.plan.climb(1_000.0, 1e7);
+        let found = bench.climb(climb, Fits::Yes, &mut |_, _| Err("the server ended".into()));
+        assert_eq!(found, Err("the server ended".into()));
+    }
 }

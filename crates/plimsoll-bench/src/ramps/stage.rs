@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 /// Where the JSON protocol is spoken.
 const PATH: &str = "/connection/websocket";
 /// How long a crowd may take to connect.
-const GATHER: Duration = Duration::from_secs(60);
+const GATHER: Duration = Duration::from_secs(30);
 /// Connects per second of a crowd that gathers without being measured.
 const GATHER_PER_S: f64 = 4_000.0;
 /// Signs the tokens of the ramps' clients. It protects nothing: the server is on loopback, ends
@@ -61,13 +61,13 @@ pub struct Stage {
     load: Load,
     server: Option<OwnServer>,
     pid: Option<u32>,
-    clients: u32,
+    topology: Arc<Topology>,
 }
 
 impl Stage {
     /// Starts both; nobody is connected yet.
     pub fn open(place: &Place, scene: Scene) -> Result<Self, String> {
-        let clients = scene.topology.clients();
+        let topology = Arc::new(scene.topology);
         let own = match &place.given {
             Some(_) => None,
             None => Some(OwnServer::start(&setup(place, scene.tokens))?),
@@ -77,7 +77,7 @@ impl Stage {
             (None, Some(server)) => (target(server.address()), Some(server.pid())),
             (None, None) => return Err("no server".into()),
         };
-        let mut config = FleetConfig::new(target, Arc::new(scene.topology));
+        let mut config = FleetConfig::new(target, Arc::clone(&topology));
         config.threads = place.threads;
         config.reconnect = scene.reconnect;
         if own.is_some() {
@@ -86,7 +86,7 @@ impl Stage {
             config.token_secret = scene.tokens.then(|| TOKEN_SECRET.to_owned());
         }
         let fleet = Fleet::start(config).map_err(|error| format!("the fleet: {error}"))?;
-        Ok(Self { fleet, load: Load::default(), server: own, pid, clients })
+        Ok(Self { fleet, load: Load::default(), server: own, pid, topology })
     }
 
     /// Whether it is known what the server uses.
@@ -112,7 +112,7 @@ impl Stage {
 
     /// Everybody connects and subscribes, and nothing else happens.
     pub fn gather(&mut self) -> Result<(), String> {
-        self.gather_some(self.clients)
+        self.gather_some(self.topology.clients())
     }
 
     /// The first `clients` connect and subscribe; the others go.
@@ -122,12 +122,14 @@ impl Stage {
         self.reach(clients)
     }
 
-    /// Waits until so many clients are connected, no more and no fewer.
-    pub fn reach(&mut self, clients: u32) -> Result<(), String> {
-        let mut seen = 0;
+    /// Waits until exactly these clients are connected, and all their subscriptions stand.
+    fn reach(&mut self, clients: u32) -> Result<(), String> {
+        let of = |client| self.topology.channels_of(client).len() as u64;
+        let subscriptions: u64 = (0..clients).map(of).sum();
+        let mut seen = (0, 0);
         let there = self.fleet.wait(GATHER, &mut |counters| {
-            seen = counters.connected;
-            seen == u64::from(clients)
+            seen = (counters.connected, counters.subscribed);
+            seen == (u64::from(clients), subscriptions)
         });
         if there {
             return Ok(());
@@ -135,7 +137,8 @@ impl Stage {
         let counters = self.counters();
         let log = self.server.as_ref().map(OwnServer::log_tail).unwrap_or_default();
         Err(format!(
-            "{seen} of {clients} clients are connected; failures {:?}, closes {:?}, errors {:?} {log}",
+            "{seen:?} of {clients} clients and {subscriptions} subscriptions are there; failures \
+             {:?}, closes {:?}, errors {:?} {log}",
             counters.failures, counters.closes, counters.errors
         ))
     }
