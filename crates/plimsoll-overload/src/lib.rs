@@ -8,12 +8,17 @@
 
 pub mod actions;
 pub mod admission;
+pub mod alert;
+pub mod breaker;
 pub mod emergency;
 pub mod feature;
 pub mod gates;
+pub mod gradient;
 pub mod level;
 pub mod limits;
+pub mod notice;
 pub mod overrides;
+pub mod retry;
 pub mod score;
 pub mod signals;
 pub mod smooth;
