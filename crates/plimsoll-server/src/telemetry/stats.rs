@@ -105,6 +105,8 @@ pub struct WorkerStats {
     pub bytes_out: Cell,
     /// Publications appended at this home.
     pub publications: Cell,
+    /// Bytes of their payloads.
+    pub publication_bytes: Cell,
     /// Publications delivered to subscribers.
     pub deliveries: Cell,
     /// From receipt of a publication to the write that carried it.
@@ -121,6 +123,8 @@ pub struct WorkerStats {
     pub recovered: Cell,
     /// Recoveries that were told to be incomplete.
     pub not_recovered: Cell,
+    /// Connections that recovered a subscription soon after their start.
+    pub reconnects: Cell,
     /// Error replies.
     pub error_replies: Cell,
     /// Connections cut because they did not keep up (3008).
@@ -163,6 +167,7 @@ impl Default for WorkerStats {
             messages_out: c(),
             bytes_out: c(),
             publications: c(),
+            publication_bytes: c(),
             deliveries: c(),
             latency_ms: Histogram::new(LATENCY_MS),
             recipients: Histogram::new(RECIPIENTS),
@@ -171,6 +176,7 @@ impl Default for WorkerStats {
             presence_updates: c(),
             recovered: c(),
             not_recovered: c(),
+            reconnects: c(),
             error_replies: c(),
             slow: c(),
             write_errors: c(),

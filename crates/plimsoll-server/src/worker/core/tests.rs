@@ -382,7 +382,11 @@ fn run(seed: u64) -> (u64, usize) {
         assert_eq!(core.hub.subscription_count(), 0, "seed {seed}");
         assert_eq!(core.home.subscribed().count(), 0, "seed {seed}: interest is given back");
     }
-    let recovered = w.clients.iter().map(|c| c.recovered).sum();
+    let recovered: usize = w.clients.iter().map(|c| c.recovered).sum();
+    let sum = |cell: fn(&WorkerStats) -> u64| w.cores.iter().map(|c| cell(&c.stats)).sum::<u64>();
+    let (returned, recoveries) = (sum(|s| s.reconnects.get()), sum(|s| s.recovered.get()));
+    assert!(recovered as u64 <= recoveries, "seed {seed}: {recovered} of {recoveries}");
+    assert!(returned <= recoveries && (returned > 0) == (recoveries > 0), "seed {seed}");
     let seen = w.clients.iter().flat_map(|c| c.seen.values()).map(|(_, offset)| offset).sum();
     (seen, recovered)
 }
