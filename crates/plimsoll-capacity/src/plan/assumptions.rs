@@ -105,7 +105,7 @@ fn features(input: &Input, plan: &Plan, all: &mut Vec<Assumption>) {
     let (w, peak) = (&input.workload, &plan.peak);
     let typing = if w.typing_per_message > 0.0 {
         let each = short(w.typing_per_message);
-        format!("{each} events for each message, sent to the whole room")
+        format!("events for each message: {each}, sent to the whole room")
     } else {
         "none".to_owned()
     };
