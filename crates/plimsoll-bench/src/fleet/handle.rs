@@ -128,6 +128,17 @@ impl Fleet {
         Ok(Member { orders, alarm, thread: Some(thread) })
     }
 
+    /// From now on the threads of this process look for work all the time instead of sleeping.
+    ///
+    /// For measuring a server on the same machine: it then never pays for waking a sleeper, which
+    /// no server does whose clients are elsewhere. Each thread takes a core, but
+    /// [`Counters::cpu_us`] leaves out what was spent on looking in vain.
+    pub fn stay_awake(&self) {
+        self.shared.stay_awake(true);
+        // Those that sleep just now have to hear of it.
+        let _ = self.counters();
+    }
+
     /// What the fleet is to do from now on.
     pub fn apply(&self, load: &Load) {
         self.order(&Order::Apply(Arc::new(load.clone()), now_us()));

@@ -19,6 +19,8 @@ pub struct Shared {
     /// What each thread said last.
     reports: Mutex<Vec<Report>>,
     answered: Condvar,
+    /// The threads do not sleep, see [`super::Fleet::stay_awake`].
+    awake: AtomicBool,
     /// Live subscribers of each channel.
     live: Vec<AtomicU32>,
     /// Which thread publishes for "any member" of each channel.
@@ -50,11 +52,22 @@ impl Shared {
             process,
             reports: Mutex::new(vec![Report::default(); threads]),
             answered: Condvar::new(),
+            awake: AtomicBool::new(false),
             live: channels.clone().map(|_| AtomicU32::new(0)).collect(),
             owners: places.owners(topology),
             probes: channels.map(|_| Probe::default()).collect(),
             config,
         }
+    }
+
+    /// The threads sleep no more when there is nothing to do, or do so again.
+    pub fn stay_awake(&self, awake: bool) {
+        self.awake.store(awake, Ordering::Relaxed);
+    }
+
+    /// Whether the threads are not to sleep.
+    pub fn is_awake(&self) -> bool {
+        self.awake.load(Ordering::Relaxed)
     }
 
     /// The number of a thread of this process among all.
