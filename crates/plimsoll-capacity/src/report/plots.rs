@@ -17,7 +17,7 @@ const PEAK_AROUND_H: f64 = 20.0;
 
 /// What is used of each resource: demand against the capacity of all nodes that run.
 pub fn utilisation(plan: &Plan) -> String {
-    let mut plot = Plot::new();
+    let mut plot = Plot::default();
     let row_height = 44.0;
     for (at, row) in plan.resources.iter().enumerate() {
         let y = at as f64 * row_height;
@@ -75,7 +75,7 @@ pub fn curve(input: &Input, planned: &Plan) -> String {
         .collect();
     let highest = points.iter().map(|p| p.nodes).fold(planned.servers_to_run as f64, f64::max);
     let frame = Frame::new(now * CURVE_END, &ticks(highest));
-    let mut plot = Plot::new();
+    let mut plot = Plot::default();
     frame.draw(&mut plot, scaled, scaled, "nodes", "users");
     let line: Vec<_> = points.iter().map(|p| (frame.x(p.users), frame.y(p.nodes))).collect();
     let dashed: Vec<_> =
@@ -122,7 +122,7 @@ pub fn day(plan: &Plan) -> String {
     let frame = Frame::new(24.0, &ticks(whole(&peak).max(whole(&off))));
     let hours = plan.day.peak_hours;
     let from = (PEAK_AROUND_H - hours / 2.0).clamp(0.0, 24.0 - hours);
-    let mut plot = Plot::new();
+    let mut plot = Plot::default();
     let hour = |h: f64| if h == 0.0 { "0 h".to_owned() } else { super::number::short(h) };
     frame.draw_with(&mut plot, &[0.0, 6.0, 12.0, 18.0, 24.0], |v| money_short(v, currency), hour);
     for (begin, end, cost) in
@@ -189,7 +189,7 @@ pub fn tornado(plan: &Plan) -> String {
     // Room for the words at both ends of the longest bars.
     let (left, right) = (78.0, WIDTH - 78.0);
     let x = |cost: f64| left + (cost - low) / (high - low).max(1e-9) * (right - left);
-    let mut plot = Plot::new();
+    let mut plot = Plot::default();
     let row_height = 46.0;
     let bottom = rows.len() as f64 * row_height + 24.0;
     plot.line([x(now), 18.0, x(now), bottom], "base");
