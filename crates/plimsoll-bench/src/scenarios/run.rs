@@ -27,6 +27,8 @@ use std::time::Duration;
 
 /// How clients and answers that are under way may end: centrifuge-js waits at most 20 s.
 const SETTLE: Settle = Settle { answers: Duration::from_secs(30), heal: Duration::from_secs(10) };
+/// Between the last publication of the run and the probes: what is sent later is a probe.
+const REST: Duration = Duration::from_secs(1);
 
 /// Put people on a server who talk, type, read, come and go, and judge what they saw.
 #[derive(Clone, Debug, Args)]
@@ -118,7 +120,11 @@ impl Running<'_> {
             step.count("not_recovered", "not recovered", period.during.recoveries[1]);
             summary.notes.extend(bottleneck(&step, None));
             summary.steps.push(step);
+            books.cuts += period.during.cuts;
         }
+        fleet.apply(&Load { clients: calm.0, handshakes_max: 64, ..Load::default() });
+        watch.hold("settling", REST);
+        books.probes_from_us = Some(now_us());
         self.live.note("settling: what is under way arrives, a last publication reaches everyone");
         let finished: Finished = fleet.finish_within(SETTLE);
         self.live.note("reading histories and judging");
