@@ -104,6 +104,10 @@ impl Fleet {
     ///
     /// The system gives no thread or descriptor.
     pub fn start(config: FleetConfig) -> io::Result<Self> {
+        if config.processes > 1 {
+            let reason = "a fleet of several processes is not built yet";
+            return Err(io::Error::new(io::ErrorKind::Unsupported, reason));
+        }
         let threads = config.threads.clamp(1, limits::FLEET_THREADS_MAX);
         socket::raise_descriptor_limit();
         let shared = Arc::new(Shared::new(config, 0, threads));
