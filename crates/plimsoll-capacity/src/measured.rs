@@ -90,7 +90,8 @@ pub struct MemoryModel {
     pub per_subscription_bytes: f64,
 }
 
-/// CPU microseconds: `k0` per second, and the others for each of their thing.
+/// CPU microseconds: `k0` per second, and the others for each of their thing, on a node that is
+/// nearly idle. A busy one does more at a time, and each thing costs less: see `saving`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct CostModel {
     /// Per second, whatever happens.
@@ -107,6 +108,11 @@ pub struct CostModel {
     pub byte_us: f64,
     /// For each subscribe with recovery.
     pub recovery_us: f64,
+    /// What a busy node saves. With the sum of the above as `demand`, in µs per second, the CPU
+    /// time used is `demand / (1 + saving × demand)`; 0: all things always cost the same. Below
+    /// 1 / (1e6 × cores).
+    #[serde(default)]
+    pub saving: f64,
     /// Share of the variance that the model explains, 0 to 1.
     pub r_squared: f64,
     /// Largest |residual| as a share of the measured value, or of two hundredths of a core where

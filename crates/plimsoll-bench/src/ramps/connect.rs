@@ -64,6 +64,7 @@ fn step(
     clients: u32,
 ) -> Result<Step, String> {
     stage.gather_some(0)?;
+    stage.wait_for_closes();
     let asked = Asked { ramp, offered: per_s, unit: Unit::Connects, latency: Latency::Connect };
     // One part in ten is kept back: all are there only after the window has ended.
     let seconds = plan.step_s.min(0.9 * f64::from(clients) / per_s);

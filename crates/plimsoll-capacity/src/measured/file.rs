@@ -187,6 +187,7 @@ fn cost(model: &CostModel) -> Result<(), ReadError> {
         ("cost.delivery_us", model.delivery_us),
         ("cost.byte_us", model.byte_us),
         ("cost.recovery_us", model.recovery_us),
+        ("cost.saving", model.saving),
         ("cost.worst_residual_ratio", model.worst_residual_ratio),
     ];
     all.iter().try_for_each(|(path, value)| at_least(path, 0.0, *value))?;

@@ -179,6 +179,7 @@ pub(crate) fn capacity_file() -> CapacityFile {
             delivery_us: 3.0,
             byte_us: 0.001,
             recovery_us: 20.0,
+            saving: 0.0,
             r_squared: 0.99,
             worst_residual_ratio: 0.1,
         }),
