@@ -1,5 +1,7 @@
 //! The fleet against a server with good manners and bad ones.
 
+#![allow(clippy::unwrap_used, reason = "tests may panic")]
+
 mod server;
 
 use plimsoll_bench::fleet::reconnect::Profile;

@@ -1,5 +1,8 @@
 //! A small server of the Centrifugo protocol, with good manners and bad ones.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests may panic")]
+#![allow(dead_code, reason = "each test needs a part of it")]
+
 use plimsoll_transport::deflate::Inflater;
 use plimsoll_transport::handshake::accept_for;
 use plimsoll_transport::ws::{self, Decoder, Event, Opcode, append_close, append_frame};
