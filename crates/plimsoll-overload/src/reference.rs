@@ -58,9 +58,9 @@ fn seconds(ms: u64) -> String {
 }
 
 fn resources(page: &mut String) {
-    let text = "A pressure of 1.0 is the rated load. The score is the highest pressure; the resource it comes\n\
-        from is the hot one. A rising pressure is averaged over the first time constant, a falling one over\n\
-        the second.";
+    let text = "A pressure of 1.0 is the rated load. The score is the highest pressure; the\n\
+        resource it comes from is the hot one. A rising pressure is averaged over the\n\
+        first time constant, a falling one over the second.";
     section(page, "Resources", text, &["resource", "up", "down", "pressure"]);
     for r in RESOURCES {
         let constant = |s: f64| if s > 0.0 { format!("{s} s") } else { "at once".to_owned() };
@@ -71,10 +71,11 @@ fn resources(page: &mut String) {
 fn levels(page: &mut String) {
     let all = Thresholds::default();
     let text = format!(
-        "Up after two samples {} ms apart (one after a `max` or `oom` memory event, or above {}\n\
-         of the descriptors). Down one step at a time: after the score has stayed below \"leave\" for the dwell,\n\
-         and {} after the last change. Times vary by ± {} % from node to node. As long as what is being\n\
-         shed would keep the score above \"leave\", a level is held, but no longer than {}.",
+        "Up after two samples {} ms apart (one after a `max` or `oom` memory event, or\n\
+        above {} of the descriptors). Down one step at a time: after the score has\n\
+        stayed below \"leave\" for the dwell, and {} after the last change. Times vary\n\
+        by ± {} % from node to node. As long as what is being shed would keep the score\n\
+        above \"leave\", a level is held, but no longer than {}.",
         limits::SAMPLE_INTERVAL_MS,
         limits::DESCRIPTORS_URGENT,
         seconds(all.step_ms),
@@ -104,10 +105,9 @@ type Cell = fn(&LevelRow) -> String;
 
 fn gates(page: &mut String) {
     let text = format!(
-        "The stricter of this table and the actions below applies. Features follow the level of\n\
-         {};\n\
-         new connections that of {}.\n\
-         What belongs to no feature is always allowed.",
+        "The stricter of this table and the actions below applies. Features follow the\n\
+        level of {}; new connections that of {}. What belongs to no feature is always\n\
+        allowed.",
         names(WORK_RESOURCES),
         names(ADMISSION_RESOURCES)
     );
@@ -171,8 +171,8 @@ const fn admitted(floor: AdmissionFloor) -> &'static str {
 }
 
 fn actions(page: &mut String) {
-    let text = "Each action is driven by its own resources only. Its strength s grows from 0 at \"from\" to 1 at\n\
-        \"to\".";
+    let text = "Each action is driven by its own resources only. Its strength s grows from 0 at\n\
+        \"from\" to 1 at \"to\".";
     section(page, "Actions", text, &["action", "resources", "from", "to", "at strength s"]);
     for a in ACTIONS {
         row(
@@ -189,8 +189,8 @@ fn actions(page: &mut String) {
 }
 
 fn classes(page: &mut String) {
-    let text = "A class is given up only when everything below it already is. Without a class a namespace is\n\
-        `durable`.";
+    let text = "A class is given up only when everything below it already is. Without a class a\n\
+        namespace is `durable`.";
     let mut columns = vec!["class", "contents"];
     columns.extend(Level::ALL.iter().map(|l| l.name()));
     section(page, "Classes", text, &columns);
@@ -229,8 +229,9 @@ fn class_at(class: Class, level: Level) -> String {
 }
 
 fn admission(page: &mut String) {
-    let text = "The accepts per second are divided; what a class does not use, the others have. The pace never\n\
-        goes below a minimum above zero. Who finds no place is parked; the newest go first.";
+    let text = "The accepts per second are divided; what a class does not use, the others have.\n\
+        The pace never goes below a minimum above zero. Who finds no place is parked;\n\
+        the newest go first.";
     section(page, "Admission", text, &["class", "share kept"]);
     for (class, share) in SHARES {
         row(page, &[format!("`{}`", class.name()), format!("{} %", (share * 100.0).round())]);
@@ -239,9 +240,9 @@ fn admission(page: &mut String) {
 
 fn emergency(page: &mut String) {
     let text = format!(
-        "In an Emergency these steps come one by one, {} apart, while the score stays at 1.00; each only\n\
-         while one of its resources is there itself. They are taken back in the reverse order. Idle\n\
-         connections are closed at {} % per second at most.",
+        "In an Emergency these steps come one by one, {} apart, while the score stays at\n\
+        1.00; each only while one of its resources is there itself. They are taken back\n\
+        in the reverse order. Idle connections are closed at {} % per second at most.",
         seconds(limits::EMERGENCY_STEP_MS),
         limits::IDLE_CLOSES_RATIO_PER_S * 100.0
     );
