@@ -165,7 +165,8 @@ fn wire(input: &Input, plan: &Plan, all: &mut Vec<Assumption>) {
     all.push(Assumption::new(
         "bytes on the wire",
         format!(
-            "{batch}: payload {} + envelope {} + WebSocket header {} + {tls} + TCP/IP {} = {} bytes",
+            "{batch}: payload {} + envelope {} + WebSocket header {} + {tls} + TCP/IP {} = {} \
+             bytes",
             short(wire.payload_bytes),
             short(wire.envelope_bytes),
             short(wire.websocket_bytes),
