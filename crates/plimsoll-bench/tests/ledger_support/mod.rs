@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test uses a part of it")]
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+pub mod good;
 pub mod world;
 
 use plimsoll_bench::ledger::{
@@ -61,10 +62,9 @@ impl Books {
     }
 
     /// Adds a line a millisecond after the last.
-    pub fn then(&mut self, client: u32, act: Act) -> &mut Self {
+    pub fn then(&mut self, client: u32, act: Act) {
         let at_us = self.lines.last().map_or(0, |line| line.at_us) + 1_000;
         self.lines.push(Line { at_us, client, act });
-        self
     }
 }
 
