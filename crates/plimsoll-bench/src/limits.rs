@@ -72,8 +72,6 @@ pub const LEDGER_BYTES_MAX: u64 = 8 << 30;
 pub const VIOLATIONS_MAX: usize = 21;
 /// Subscriptions without history whose missing publications are looked for by name.
 pub const SEARCHES_MAX: usize = 64;
-/// Processes of clients: with 20,000 descriptors each they have enough for [`CLIENTS_MAX`].
-pub const PROCESSES_MAX: usize = 64;
 /// Worker threads of a server of our own, as its configuration has it.
 pub const WORKERS_MAX: usize = 256;
 /// Milliseconds over which clients come back evenly: a day.

@@ -1,5 +1,7 @@
 //! Runs against a server that is not ours, and that lies when it is told to.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod naive_server;
 
 use clap::Parser;

@@ -8,7 +8,7 @@ pub use flags::RunFlags;
 
 use super::common::Common;
 use super::connect::let_in;
-use super::{Bed, Watch, about};
+use super::{Bed, Watch, about, troubles};
 use crate::clock::now_us;
 use crate::fleet::{Finished, Fleet, Load, Settle, Stream};
 use crate::ledger::Ledger;
@@ -127,6 +127,9 @@ impl Running<'_> {
         books.probes_from_us = Some(now_us());
         self.live.note("settling: what is under way arrives, a last publication reaches everyone");
         let finished: Finished = fleet.finish_within(SETTLE);
+        if let Some(troubles) = troubles(&finished.counters) {
+            summary.notes.push(format!("Not all went well: {troubles}."));
+        }
         self.live.note("reading histories and judging");
         books.settled(bed, &finished, !self.args.no_history);
         let name = format!("{} clients, {:?}", self.workload.clients, self.workload.duration);

@@ -217,7 +217,7 @@ impl Hub {
 
     fn publish(&mut self, name: &str, data: &str) {
         self.publications += 1;
-        let nth = |every: u64| self.publications % every == 0;
+        let nth = |every: u64| self.publications.is_multiple_of(every);
         if matches!(self.fault, Fault::Forgets(every) if nth(every)) {
             return;
         }
@@ -234,7 +234,8 @@ impl Hub {
         let subscribers = self.rooms[name].subscribers.clone();
         for id in subscribers {
             let offset = self.rooms[name].kept.len() as u64;
-            let hit = |every: u64| is_victims && self.victim == Some(id) && offset % every == 0;
+            let hit =
+                |every: u64| is_victims && self.victim == Some(id) && offset.is_multiple_of(every);
             let times = match self.fault {
                 Fault::Loses(every) if hit(every) => 0,
                 Fault::Doubles(every) if hit(every) => 2,
