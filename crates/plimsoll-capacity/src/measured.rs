@@ -98,7 +98,8 @@ pub struct CostModel {
     pub base_us_per_s: f64,
     /// Per second for each connection (pings, timers).
     pub connection_us_per_s: f64,
-    /// For each connect, with its upgrade and first subscribe.
+    /// For each connect, with its upgrade, its first subscribe, and the close of the connection
+    /// that it comes for.
     pub connect_us: f64,
     /// For each publication.
     pub publish_us: f64,
@@ -207,6 +208,10 @@ pub struct Step {
     /// Microseconds per second in which the server wanted to run and its quota did not let it.
     #[serde(default)]
     pub throttled_us_per_s: f64,
+    /// Microseconds per second in which the server was ready to run and something else had the
+    /// processor. On a machine that does nothing else it is a few per cent of a core.
+    #[serde(default)]
+    pub waited_us_per_s: f64,
     /// CPU microseconds of the generator per second.
     pub generator_cpu_us_per_s: f64,
     /// Resident bytes of the server at the end of the step.

@@ -55,6 +55,7 @@ pub(super) fn run(args: &CapacityArgs) -> Result<(), String> {
         }
     }
     scaling::run(&mut bench, end);
+    bench.tell_of_disturbances();
     always_missing(&mut bench.found);
     bench.progress.end();
     let heading = Heading {

@@ -85,6 +85,9 @@ pub fn step(asked: Asked, readings: &[Reading]) -> Option<Step> {
             let stopped = |usage: &Usage| usage.throttled_us.unwrap_or_default();
             stopped(after).saturating_sub(stopped(before)) as f64 / seconds
         }),
+        waited_us_per_s: between(readings, |before, after| {
+            after.waited_us.saturating_sub(before.waited_us) as f64 / seconds
+        }),
         generator_cpu_us_per_s: per_s(all.cpu_us),
         server_rss_bytes: last.usage.map_or(0.0, |usage| usage.rss_bytes as f64),
         p50_ms: quantile_ms(latency, 0.5),

@@ -218,6 +218,7 @@ fn step(at: usize, step: &Step) -> Result<(), ReadError> {
         ("recoveries_per_s", step.recoveries_per_s),
         ("server_cpu_us_per_s", step.server_cpu_us_per_s),
         ("throttled_us_per_s", step.throttled_us_per_s),
+        ("waited_us_per_s", step.waited_us_per_s),
         ("generator_cpu_us_per_s", step.generator_cpu_us_per_s),
         ("server_rss_bytes", step.server_rss_bytes),
         ("p50_ms", step.p50_ms),
