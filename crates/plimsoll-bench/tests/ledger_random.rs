@@ -86,11 +86,11 @@ fn change(books: &mut Books, change: Change, pick: &Index) -> Option<Expected> {
     match change {
         Change::SayRecovered | Change::SayNotRecovered => {
             let now = matches!(change, Change::SayNotRecovered);
-            let at = line(
-                books,
-                pick,
-                |a| matches!(a, Act::Subscribed { asked: Some(_), recovered, .. } if *recovered == now),
-            )?;
+            let is = |act: &Act| match act {
+                Act::Subscribed { asked, recovered, .. } => asked.is_some() && *recovered == now,
+                _ => false,
+            };
+            let at = line(books, pick, is)?;
             let Act::Subscribed { recovered, .. } = &mut books.lines[at].act else { return None };
             *recovered = !now;
             Some(Some(vec![Rule::C6]))

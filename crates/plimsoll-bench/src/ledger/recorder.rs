@@ -328,3 +328,40 @@ fn put_client(out: &mut Vec<u8>, context: &mut Context, client: ClientId) {
     put_difference(out, u64::from(context.client), u64::from(client));
     context.client = client;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Bytes of a delivery, when each publication goes to so many clients of this log.
+    fn bytes_of_delivery(fan_out: u32) -> f64 {
+        let mut recorder = Recorder::default();
+        let mut random = fastrand::Rng::with_seed(7);
+        let deliveries = 200_000;
+        let mut offsets = vec![0; 1_000];
+        for n in 0..deliveries / fan_out {
+            let channel = random.u32(0..1_000);
+            let offset: &mut u64 = &mut offsets[channel as usize];
+            *offset += 1;
+            let (publisher, sequence, crc) = (random.u32(0..200_000), n, random.u32(..));
+            let stamp = Stamp { publisher, sequence, due_us: n.into(), crc };
+            for member in 0..fan_out {
+                let client = channel * 200 + member * 7;
+                let at_us = u64::from(n) * 900;
+                recorder.received(at_us, client, channel, *offset, Some(stamp), Via::Live);
+            }
+        }
+        recorder.bytes() as f64 / f64::from(deliveries)
+    }
+
+    #[test]
+    fn deliveries_take_few_bytes() {
+        let check = |fan_out: u32, most: f64| {
+            let bytes = bytes_of_delivery(fan_out);
+            assert!(bytes <= most, "{bytes} bytes with a fan-out of {fan_out}");
+        };
+        check(1, 20.0);
+        check(10, 5.0);
+        check(100, 3.0);
+    }
+}
