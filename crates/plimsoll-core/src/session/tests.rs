@@ -1,6 +1,7 @@
 //! Sessions, driven by commands and answers.
 
 use super::*;
+use plimsoll_overload::feature::Class;
 use crate::codes::Unsubscribed;
 use crate::command::{Connect, History, Subscribe};
 use crate::home::{Home, PublishRequest, Request};
@@ -202,7 +203,7 @@ impl Desk {
             }
             Effect::Activate { channel, join_leave, .. } => {
                 let encoding = Encoding { join_leave, ..Default::default() };
-                let place = self.hub.subscribe(&channel, 0, encoding);
+                let place = self.hub.subscribe(&channel, 0, encoding, Class::Durable);
                 assert!(self.session.set_place(&channel, place));
             }
             Effect::Leave(left) => self.leave(left),

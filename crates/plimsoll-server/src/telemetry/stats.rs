@@ -107,6 +107,12 @@ pub struct WorkerStats {
     pub publications: Cell,
     /// Publications delivered to subscribers.
     pub deliveries: Cell,
+    /// Ephemeral publications not queued for a connection that was behind.
+    pub dropped_ephemeral: Cell,
+    /// States replaced by newer ones before a slow connection got them.
+    pub conflated: Cell,
+    /// Channels of a connection of which something was left out because it was too slow.
+    pub fell_behind: Cell,
     /// From receipt of a publication to the write that carried it.
     pub latency_ms: Histogram,
     /// Local subscribers of each publication.
@@ -164,6 +170,9 @@ impl Default for WorkerStats {
             bytes_out: c(),
             publications: c(),
             deliveries: c(),
+            dropped_ephemeral: c(),
+            conflated: c(),
+            fell_behind: c(),
             latency_ms: Histogram::new(LATENCY_MS),
             recipients: Histogram::new(RECIPIENTS),
             queued_bytes: c(),

@@ -1,6 +1,7 @@
 //! A connection's state: small while it is idle.
 
 use super::outbox::Outbox;
+use plimsoll_core::limits;
 use plimsoll_core::model::ConnKey;
 use plimsoll_core::session::{Phase, Session};
 use plimsoll_transport::ws::Decoder;
@@ -97,13 +98,17 @@ impl Conn {
 
     /// When something of this connection is due.
     pub fn deadline_ms(&self, write_timeout_ms: u64) -> u64 {
+        let write_by_ms = |o: &Outbox| {
+            let whole = o.oldest_ms().map_or(u64::MAX, |at| at + limits::QUEUE_AGE_MS_MAX);
+            o.stalled_since_ms.saturating_add(write_timeout_ms).min(whole)
+        };
         let stage = match &self.stage {
             Stage::Head(head) => head.until_ms,
             Stage::Open(open) => open.session.deadline_ms(),
             Stage::Closing { until_ms, .. } => *until_ms,
         };
         match &self.outbox {
-            Some(o) => stage.min(o.stalled_since_ms.saturating_add(write_timeout_ms)),
+            Some(o) => stage.min(write_by_ms(o)),
             None => stage,
         }
     }
@@ -123,4 +128,6 @@ pub(super) struct Entry {
     pub start: usize,
     pub end: usize,
     pub next: u32,
+    /// May overtake the frames of channels.
+    pub urgent: bool,
 }

@@ -20,18 +20,24 @@ pub use io::{Io, Sent};
 use crate::telemetry::stats::WorkerStats;
 use crate::worker::slab::{Bits, Slab};
 use conn::{Conn, Own};
+use outbox::Meter;
 use plimsoll_core::channel::Channels;
 use plimsoll_core::home::Home;
 use plimsoll_core::hub::Hub;
+use plimsoll_core::limits;
 use plimsoll_core::map::{self, Map};
 use plimsoll_core::model::{ConnKey, Now};
 use plimsoll_core::policy::Policy;
 use plimsoll_core::session::{Context, Effect, Session};
 use plimsoll_core::token::TokenVerifier;
 use plimsoll_core::wheel::Wheel;
+use plimsoll_overload::actions::ShedQueues;
 use plimsoll_transport::deflate::{Deflater, Inflater};
 use smallvec::SmallVec;
 use std::sync::Arc;
+
+/// Tiers of clients; index 0 is for those without one.
+pub const TIERS_MAX: usize = 8;
 
 /// What all workers of a node share, read-only.
 pub struct Shared {
@@ -43,6 +49,33 @@ pub struct Shared {
     pub tokens: Box<dyn TokenVerifier + Send + Sync>,
     /// Number of workers.
     pub workers: usize,
+}
+
+/// What the load line asks of the outgoing side of a worker.
+#[derive(Clone, Copy, Debug)]
+pub struct Relief {
+    /// Bytes that all queues of this worker may hold.
+    pub budget_bytes: usize,
+    /// How long a channel gathers after a write, in milliseconds, before the next.
+    pub batching_ms: u32,
+    /// At most so long for the subscribers of each tier.
+    pub batching_ms_max: [u32; TIERS_MAX],
+    /// Which queues to give up, whatever the budget.
+    pub shed: Option<ShedQueues>,
+}
+
+impl Relief {
+    /// Nothing is asked; the default budget is divided among the workers.
+    pub fn of_workers(workers: usize) -> Self {
+        let budget_bytes = limits::OUTBOUND_BYTES_MAX / workers.max(1);
+        let batching_ms_max = [u32::MAX; TIERS_MAX];
+        Self { budget_bytes, batching_ms: 0, batching_ms_max, shed: None }
+    }
+
+    fn window_ms(&self, tier: u8) -> u64 {
+        let most = self.batching_ms_max.get(usize::from(tier)).copied().unwrap_or(0);
+        u64::from(self.batching_ms.min(most))
+    }
 }
 
 /// One worker.
@@ -72,6 +105,14 @@ pub struct Core {
     broken: Vec<ConnKey>,
     /// Connections whose queue is too long; closed at the end of the turn.
     slow: Vec<ConnKey>,
+    /// Connections of whose channels something was left out; told at the end of the turn.
+    behind: Vec<ConnKey>,
+    /// What the queues of this worker hold.
+    meter: Meter,
+    relief: Relief,
+    next_relief_ms: u64,
+    /// Until then hot channels gather.
+    hot_free_ms: u64,
     spare_effects: Vec<Vec<Effect>>,
     next_sweep_ms: u64,
     seed: u64,
@@ -103,6 +144,11 @@ impl Core {
             due: Vec::new(),
             broken: Vec::new(),
             slow: Vec::new(),
+            behind: Vec::new(),
+            meter: Meter::default(),
+            relief: Relief::of_workers(shared.workers),
+            next_relief_ms: now.mono_ms,
+            hot_free_ms: 0,
             spare_effects: Vec::new(),
             next_sweep_ms: now.mono_ms,
             seed,
@@ -122,7 +168,8 @@ impl Core {
     pub fn wait_ms(&self) -> u64 {
         let sweep = self.next_sweep_ms.saturating_sub(self.now.mono_ms);
         let sweep = if self.home.is_empty() { u64::MAX } else { sweep };
-        self.wheel.wait_ms(self.now.mono_ms).unwrap_or(u64::MAX).min(sweep)
+        let held = self.hub.next_due_ms().map_or(u64::MAX, |at| at.saturating_sub(self.now.mono_ms));
+        self.wheel.wait_ms(self.now.mono_ms).unwrap_or(u64::MAX).min(sweep).min(held)
     }
 
     /// Handles all deadlines that have passed.
@@ -157,6 +204,7 @@ impl Core {
         self.hub = Hub::new(self.seed);
         self.broken.clear();
         self.slow.clear();
+        self.behind.clear();
         for slot in self.conns.slots() {
             self.on_hangup(slot, true, io);
         }
