@@ -6,4 +6,9 @@
 pub mod fit;
 pub mod headroom;
 pub mod measured;
+pub mod plan;
+pub mod prices;
 pub mod profile;
+pub mod report;
+pub mod sensitivity;
+pub mod simple;

@@ -11,7 +11,7 @@ pub fn fingerprint(workers: usize, cores: usize) -> Fingerprint {
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     Fingerprint {
         version: env!("CARGO_PKG_VERSION").into(),
-        cpu_model: cpu_model(&cpus),
+        cpu_model: Fingerprint::cpu_model_of(&cpus).unwrap_or(std::env::consts::ARCH).into(),
         cores: u32::try_from(cores).unwrap_or(u32::MAX),
         memory_bytes: memory_limit_bytes(),
         kernel: kernel.trim().into(),
@@ -74,15 +74,6 @@ pub(super) fn number(text: &str, name: &str) -> Option<u64> {
     rest.split_whitespace().next()?.parse().ok()
 }
 
-fn cpu_model(cpuinfo: &str) -> String {
-    let names = ["model name", "Model", "CPU part"];
-    let value = names.iter().find_map(|name| {
-        let line = cpuinfo.lines().find(|line| line.starts_with(name))?;
-        Some(line.split_once(':')?.1.trim().to_owned())
-    });
-    value.unwrap_or_else(|| std::env::consts::ARCH.to_owned())
-}
-
 /// Civil date from days (the algorithm of H. Hinnant, "chrono-compatible low-level date
 /// algorithms"): years begin in March, so that the leap day is the last of its year.
 fn rfc3339(unix_s: u64) -> String {
@@ -136,10 +127,8 @@ mod tests {
     }
 
     #[test]
-    fn numbers_and_models() {
+    fn numbers() {
         assert_eq!(number("a 1\nVmRSS:\t  12 kB\n", "VmRSS:"), Some(12));
         assert_eq!(number("VmRSS: many\n", "VmRSS:"), None);
-        assert_eq!(cpu_model("processor : 0\nmodel name\t: Fast 3\n"), "Fast 3");
-        assert_eq!(cpu_model(""), std::env::consts::ARCH);
     }
 }

@@ -26,9 +26,9 @@ pub struct Usage {
     pub tcp_buffer_bytes: u64,
     /// Bytes the kernel has in slabs (sockets, files, dentries), of the whole machine.
     pub slab_bytes: u64,
-    /// How often its control group was stopped for having used its share of the processors;
-    /// none when there is no such limit.
-    pub throttled: Option<u64>,
+    /// Microseconds its control group was stopped so far, for having used its share of the
+    /// processors; none when no control group tells.
+    pub throttled_us: Option<u64>,
 }
 
 impl Usage {
@@ -53,7 +53,7 @@ impl Usage {
             descriptors: files.map(|files| files.count() as u64).unwrap_or_default(),
             tcp_buffer_bytes: page * tcp_pages(&sockets).unwrap_or_default(),
             slab_bytes: 1024 * number(&memory, "Slab:").unwrap_or_default(),
-            throttled: cgroup_file(pid, "cpu", "cpu.stat").and_then(|t| number(&t, "nr_throttled")),
+            throttled_us: cgroup_file(pid, "cpu", "cpu.stat").and_then(|t| throttled_us(&t)),
         })
     }
 
@@ -67,6 +67,12 @@ impl Usage {
     pub fn kernel_bytes(&self) -> u64 {
         self.tcp_buffer_bytes + self.slab_bytes
     }
+}
+
+/// Of `cpu.stat`: version 2 counts microseconds, version 1 nanoseconds.
+fn throttled_us(stat: &str) -> Option<u64> {
+    let nanos = || number(stat, "throttled_time").map(|nanos| nanos / 1_000);
+    number(stat, "throttled_usec").or_else(nanos)
 }
 
 /// `mem` of the line `TCP:` of `/proc/net/sockstat`, in pages.
@@ -99,6 +105,14 @@ mod tests {
     fn no_process_no_usage() {
         assert!(Usage::of(u32::MAX).is_err());
         assert!(Usage::of(i32::MAX as u32).is_err());
+    }
+
+    #[test]
+    fn both_versions_tell_of_throttling() {
+        let check = |text, expect| assert_eq!(throttled_us(text), expect, "{text}");
+        check("nr_throttled 3\nthrottled_usec 1500\n", Some(1_500));
+        check("nr_throttled 3\nthrottled_time 1500000\n", Some(1_500));
+        check("usage_usec 7\n", None);
     }
 
     #[test]

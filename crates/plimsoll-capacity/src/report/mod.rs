@@ -1,0 +1,3 @@
+//! A plan for people: a table for the terminal, a page for the browser.
+
+pub mod number;

@@ -1,0 +1,244 @@
+//! What an emergency does, step by step, and takes back in the reverse order.
+//!
+//! The next step comes only while the score is still in Emergency two seconds later: each must
+//! show its effect first. Between leaving and entering Emergency nothing moves. Nothing here
+//! shortens a history, closes a connection because of the CPU, or restarts anything.
+
+use crate::limits;
+use crate::signals::{Pressures, Resource};
+
+/// One step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Step {
+    /// No ephemeral messages, presence frozen, no previews.
+    StopEphemeral,
+    /// Accepts at the lowest pace, only those who come back.
+    PaceAccepts,
+    /// No compression, batches of 100 ms.
+    RelieveCpu,
+    /// Drop what can be made again: cached replies, encoded frames.
+    DropCaches,
+    /// Give back the read buffers of connections that are quiet.
+    ShrinkReadBuffers,
+    /// Drop the biggest outbound queues; their owners recover.
+    ShedQueues,
+    /// Put every connection over its soft limit into catch-up.
+    CatchUp,
+    /// Close idle connections, the longest idle first, slowly.
+    CloseIdle,
+    /// Publication limits to a fifth.
+    CutPublishing,
+    /// Wake somebody.
+    Page,
+}
+
+/// How many steps there are.
+pub const STEPS_COUNT: usize = 10;
+
+/// One row of the table of steps.
+#[derive(Clone, Copy, Debug)]
+pub struct StepRow {
+    /// Which.
+    pub step: Step,
+    /// Its name in logs and in the admin status.
+    pub name: &'static str,
+    /// It is taken only while one of these is in Emergency itself.
+    pub resources: &'static [Resource],
+}
+
+const fn row(step: Step, name: &'static str, resources: &'static [Resource]) -> StepRow {
+    StepRow { step, name, resources }
+}
+
+use Resource::{Connections, Cpu, Descriptors, Lag, Memory, Outbound};
+
+const MEMORY: &[Resource] = &[Memory, Outbound];
+
+/// The steps in their order.
+pub const STEPS: [StepRow; STEPS_COUNT] = [
+    row(Step::StopEphemeral, "stop_ephemeral", crate::gates::WORK_RESOURCES),
+    row(Step::PaceAccepts, "pace_accepts", crate::gates::ADMISSION_RESOURCES),
+    row(Step::RelieveCpu, "relieve_cpu", &[Cpu, Lag]),
+    row(Step::DropCaches, "drop_caches", &[Memory]),
+    row(Step::ShrinkReadBuffers, "shrink_read_buffers", &[Memory]),
+    row(Step::ShedQueues, "shed_queues", MEMORY),
+    row(Step::CatchUp, "catch_up", MEMORY),
+    row(Step::CloseIdle, "close_idle", &[Memory, Descriptors, Connections]),
+    row(Step::CutPublishing, "cut_publishing", crate::gates::WORK_RESOURCES),
+    row(Step::Page, "page", &Resource::ALL),
+];
+
+/// What to do now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    taken: u16,
+    /// So many idle connections may be closed now, the longest idle first. Their close code must
+    /// not make them come back at once.
+    pub close_idle: u32,
+    /// True once per emergency: wake somebody.
+    pub page: bool,
+}
+
+impl Plan {
+    /// Whether a step is in force.
+    pub const fn takes(&self, step: Step) -> bool {
+        self.taken & (1 << step as u16) != 0
+    }
+
+    /// The steps in force, in order.
+    pub fn steps(&self) -> impl Iterator<Item = Step> + '_ {
+        STEPS.iter().map(|row| row.step).filter(|step| self.takes(*step))
+    }
+}
+
+/// The planner.
+#[derive(Clone, Debug)]
+pub struct Emergency {
+    enter: f64,
+    exit: f64,
+    plan: Plan,
+    moved_ms: Option<u64>,
+    /// Idle closes that are allowed, in parts.
+    closes: f64,
+    sampled_ms: Option<u64>,
+}
+
+impl Emergency {
+    /// With the thresholds of Emergency.
+    pub const fn new(enter: f64, exit: f64) -> Self {
+        let plan = Plan { taken: 0, close_idle: 0, page: false };
+        Self { enter, exit, plan, moved_ms: None, closes: 0.0, sampled_ms: None }
+    }
+
+    /// Takes the smoothed pressures of a sample and says what to do.
+    pub fn sample(&mut self, now_ms: u64, pressures: &Pressures, connections: f64) -> Plan {
+        let passed_ms = self.sampled_ms.map_or(0, |last| now_ms.saturating_sub(last));
+        self.sampled_ms = Some(now_ms);
+        let score = pressures.highest(&Resource::ALL).map_or(0.0, |(_, p)| p);
+        self.plan.page = false;
+        let rested = self.moved_ms.is_none_or(|moved| {
+            now_ms.saturating_sub(moved) >= limits::EMERGENCY_STEP_MS
+        });
+        if score >= self.enter && rested {
+            self.advance(now_ms, pressures);
+        } else if score < self.exit && rested {
+            self.retreat(now_ms);
+        }
+        self.allow_closes(passed_ms, pressures, connections);
+        self.plan
+    }
+
+    fn hot(&self, row: &StepRow, pressures: &Pressures) -> bool {
+        pressures.highest(row.resources).is_some_and(|(_, p)| p >= self.enter)
+    }
+
+    fn advance(&mut self, now_ms: u64, pressures: &Pressures) {
+        let next = STEPS.iter().find(|row| !self.plan.takes(row.step) && self.hot(row, pressures));
+        if let Some(row) = next {
+            self.plan.taken |= 1 << row.step as u16;
+            self.plan.page = row.step == Step::Page;
+            self.moved_ms = Some(now_ms);
+        }
+    }
+
+    fn retreat(&mut self, now_ms: u64) {
+        if let Some(last) = self.plan.taken.checked_ilog2() {
+            self.plan.taken &= !(1 << last);
+            self.moved_ms = Some(now_ms);
+        }
+    }
+
+    fn allow_closes(&mut self, passed_ms: u64, pressures: &Pressures, connections: f64) {
+        let row = &STEPS[Step::CloseIdle as usize];
+        self.plan.close_idle = 0;
+        if !self.plan.takes(Step::CloseIdle) || !self.hot(row, pressures) || connections.is_nan() {
+            self.closes = 0.0;
+            return;
+        }
+        let per_s = (connections * limits::IDLE_CLOSES_RATIO_PER_S).max(0.0);
+        // What was not used in a pause is not made up for.
+        let most = per_s.max(1.0);
+        self.closes = (self.closes + per_s * passed_ms as f64 / 1_000.0).min(most);
+        self.plan.close_idle = self.closes as u32;
+        self.closes -= f64::from(self.plan.close_idle);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Holds `all` for 40 s: the steps in force at the end, and the connections closed.
+    fn held(all: &[(Resource, f64)], connections: f64) -> (Emergency, Vec<Step>, u32) {
+        let mut pressures = Pressures::default();
+        all.iter().for_each(|(r, p)| pressures.set(*r, Some(*p)));
+        let mut emergency = Emergency::new(1.0, 0.93);
+        let (mut steps, mut closed, mut pages) = (Vec::new(), 0, 0);
+        for now_ms in (0..40_000).step_by(250) {
+            let plan = emergency.sample(now_ms, &pressures, connections);
+            steps = plan.steps().collect();
+            closed += plan.close_idle;
+            pages += u32::from(plan.page);
+        }
+        assert_eq!(pages, u32::from(steps.contains(&Step::Page)), "one page per emergency");
+        (emergency, steps, closed)
+    }
+
+    fn check(all: &[(Resource, f64)], expect: &[Step]) {
+        assert_eq!(held(all, 1_000.0).1, expect, "{all:?}");
+    }
+
+    #[test]
+    fn only_what_helps_the_hot_resource() {
+        use Step::*;
+        check(&[(Cpu, 0.99)], &[]);
+        check(&[(Cpu, 1.1)], &[StopEphemeral, PaceAccepts, RelieveCpu, CutPublishing, Page]);
+        check(&[(Connections, 1.0)], &[PaceAccepts, CloseIdle, Page]);
+        check(&[(Resource::Backbone, 0.94)], &[]);
+        let memory = [
+            StopEphemeral,
+            PaceAccepts,
+            DropCaches,
+            ShrinkReadBuffers,
+            Step::ShedQueues,
+            CatchUp,
+            CloseIdle,
+            CutPublishing,
+            Page,
+        ];
+        check(&[(Memory, 1.0), (Cpu, 0.5)], &memory);
+    }
+
+    #[test]
+    fn closes_at_most_a_hundredth_per_second() {
+        let (_, _, closed) = held(&[(Memory, 1.0)], 10_000.0);
+        // It is the seventh step: 12 s of the 40 have passed.
+        assert!((2_600..=2_800).contains(&closed), "{closed}");
+        assert_eq!(held(&[(Cpu, 1.4), (Lag, 1.4)], 10_000.0).2, 0, "never because of the CPU");
+        let (_, _, few) = held(&[(Memory, 1.0)], 10.0);
+        assert_eq!(few, 2, "28 s of 0.1 per second");
+    }
+
+    #[test]
+    fn steps_are_taken_back_one_by_one_from_the_last() {
+        let (mut emergency, steps, _) = held(&[(Memory, 1.0)], 100.0);
+        let mut calm = Pressures::default();
+        calm.set(Memory, Some(0.95));
+        let plan = emergency.sample(60_000, &calm, 100.0);
+        assert_eq!(plan.steps().count(), steps.len(), "between the thresholds nothing moves");
+        assert_eq!(plan.close_idle, 0, "but nobody is closed any more");
+        calm.set(Memory, Some(0.5));
+        for taken_back in 1..=steps.len() {
+            let now_ms = 60_000 + taken_back as u64 * limits::EMERGENCY_STEP_MS;
+            let left: Vec<_> = emergency.sample(now_ms, &calm, 100.0).steps().collect();
+            assert_eq!(left, steps[..steps.len() - taken_back]);
+        }
+    }
+
+    #[test]
+    fn the_table_is_in_the_order_of_its_enum() {
+        assert!(STEPS.iter().enumerate().all(|(at, row)| row.step as usize == at));
+        let close = &STEPS[Step::CloseIdle as usize];
+        assert!(!close.resources.iter().any(|r| matches!(r, Cpu | Lag)));
+    }
+}
