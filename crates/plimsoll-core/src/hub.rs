@@ -419,7 +419,8 @@ mod tests {
     fn a_left_place_is_taken_by_the_last() {
         let mut hub = Hub::new(1);
         let name: Arc<str> = "a".into();
-        let places: Vec<_> = (0..3).map(|s| hub.subscribe(&name, s, Encoding::default(), Class::Durable)).collect();
+        let places: Vec<_> =
+            (0..3).map(|s| hub.subscribe(&name, s, Encoding::default(), Class::Durable)).collect();
         assert_eq!(hub.unsubscribe(places[0]), Some(2));
         assert_eq!(hub.unsubscribe(Place { index: 1, ..places[0] }), None);
         assert_eq!(hub.subscription_count(), 1);

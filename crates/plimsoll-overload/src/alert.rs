@@ -39,7 +39,8 @@ impl Alerts {
             self.suppressed += u64::from(changed);
             return None;
         }
-        let alert = Alert { from: self.told, to: level, at_ms: now_ms, suppressed: self.suppressed };
+        let alert =
+            Alert { from: self.told, to: level, at_ms: now_ms, suppressed: self.suppressed };
         // What was told before counts, too: falling and rising again is no news of its own.
         self.highest = if rested { level.max(self.told) } else { self.highest.max(level) };
         // A rise within the interval does not open a new one.
@@ -73,10 +74,10 @@ mod tests {
             &[(1, Warning), (2, Critical), (3, Emergency), (20, Critical), (61, Critical)],
             &[(1, Warning, 0), (2, Critical, 0), (3, Emergency, 0), (61, Critical, 1)],
         );
-        check(&[(1, Warning), (20, Normal), (60, Normal), (61, Normal)], &[
-            (1, Warning, 0),
-            (61, Normal, 1),
-        ]);
+        check(
+            &[(1, Warning), (20, Normal), (60, Normal), (61, Normal)],
+            &[(1, Warning, 0), (61, Normal, 1)],
+        );
         // It has gone and come again within the minute: one alert.
         check(&[(1, Degraded), (20, Warning), (30, Degraded), (99, Degraded)], &[(1, Degraded, 0)]);
     }

@@ -369,7 +369,13 @@ mod tests {
                 if random() % 4 == 0
                     && let Some((permit, since)) = out.take()
                 {
-                    breaker.done(now_ms, permit, random() % 2 == 0, (now_ms - since) as f64, random());
+                    breaker.done(
+                        now_ms,
+                        permit,
+                        random() % 2 == 0,
+                        (now_ms - since) as f64,
+                        random(),
+                    );
                 }
             }
         }

@@ -116,9 +116,9 @@ impl Emergency {
         self.sampled_ms = Some(now_ms);
         let score = pressures.highest(&Resource::ALL).map_or(0.0, |(_, p)| p);
         self.plan.page = false;
-        let rested = self.moved_ms.is_none_or(|moved| {
-            now_ms.saturating_sub(moved) >= limits::EMERGENCY_STEP_MS
-        });
+        let rested = self
+            .moved_ms
+            .is_none_or(|moved| now_ms.saturating_sub(moved) >= limits::EMERGENCY_STEP_MS);
         if score >= self.enter && rested {
             self.advance(now_ms, pressures);
         } else if score < self.exit && rested {

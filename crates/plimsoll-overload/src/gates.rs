@@ -324,7 +324,10 @@ impl Gates {
             Feature::Typing => reduced(self.typing.is_none(), self.typing != normal.typing),
             Feature::Presence => {
                 let slower = self.presence_interval_ms > normal.presence_interval_ms;
-                reduced(self.presence == PresenceScope::Off, self.presence > normal.presence || slower)
+                reduced(
+                    self.presence == PresenceScope::Off,
+                    self.presence > normal.presence || slower,
+                )
             }
             Feature::Receipts => {
                 reduced(self.receipts == ReceiptsGate::Refused, self.receipts > normal.receipts)

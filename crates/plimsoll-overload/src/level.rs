@@ -102,10 +102,11 @@ impl Thresholds {
     pub fn descent_ms(&self, from: Level) -> u64 {
         let depth = from as usize;
         // Level by level from above: left after its dwell, or a step after the one above it.
-        let left = self.dwell_ms[..depth].iter().rev().fold(None, |above: Option<u64>, dwell_ms| {
-            let after_step = above.map_or(0, |ms| ms.saturating_add(self.step_ms));
-            Some(after_step.max(*dwell_ms))
-        });
+        let left =
+            self.dwell_ms[..depth].iter().rev().fold(None, |above: Option<u64>, dwell_ms| {
+                let after_step = above.map_or(0, |ms| ms.saturating_add(self.step_ms));
+                Some(after_step.max(*dwell_ms))
+            });
         (left.unwrap_or(0) as f64 * (1.0 + self.jitter)) as u64
     }
 
@@ -129,7 +130,9 @@ impl Thresholds {
         }
         let descent_ms = self.descent_ms(Level::Emergency);
         (descent_ms > DESCENT_MS_MAX).then(|| {
-            format!("Emergency to Normal takes {descent_ms} ms, at most {DESCENT_MS_MAX} is allowed")
+            format!(
+                "Emergency to Normal takes {descent_ms} ms, at most {DESCENT_MS_MAX} is allowed"
+            )
         })
     }
 }

@@ -104,7 +104,12 @@ impl Notices {
     ///
     /// Only after something has differed for 5 s, only when the last notice is out, and never in
     /// an Emergency: there is no room for a frame to everybody then, and it is told afterwards.
-    pub fn sample(&mut self, now_ms: u64, notice: Notice, connections: f64) -> Option<Announcement> {
+    pub fn sample(
+        &mut self,
+        now_ms: u64,
+        notice: Notice,
+        connections: f64,
+    ) -> Option<Announcement> {
         if !notice.differs(&self.told) {
             self.differs_since_ms = None;
             return None;

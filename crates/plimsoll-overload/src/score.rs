@@ -38,7 +38,8 @@ impl Score {
         match self {
             Self::Max => Scored { value: highest.map_or(0.0, |(_, p)| p), hot },
             Self::Weighted => {
-                let part = |(r, weight): &(Resource, f64)| pressures.get(*r).unwrap_or(0.0) * weight;
+                let part =
+                    |(r, weight): &(Resource, f64)| pressures.get(*r).unwrap_or(0.0) * weight;
                 Scored { value: WEIGHTS.iter().map(part).sum(), hot }
             }
         }

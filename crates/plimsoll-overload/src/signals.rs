@@ -451,11 +451,8 @@ mod tests {
         check(open(96.0, 256.0), Resource::Descriptors, Some(0.5));
         check(open(99_000.0, 100_000.0), Resource::Descriptors, Some(1.0));
         assert!(urgent(&open(98_500.0, 100_000.0)) && !urgent(&open(97_000.0, 100_000.0)));
-        let both = Signals {
-            handshakes_in_flight: Some(10.0),
-            handshakes_parked: Some(18.0),
-            ..none()
-        };
+        let both =
+            Signals { handshakes_in_flight: Some(10.0), handshakes_parked: Some(18.0), ..none() };
         check(both, Resource::Accept, Some(0.9));
         check(Signals { connections: Some(500.0), ..none() }, Resource::Connections, Some(0.5));
         check(Signals { egress_bytes_per_s: Some(2e6), ..none() }, Resource::Egress, Some(2.0));

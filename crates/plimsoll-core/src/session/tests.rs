@@ -1,7 +1,6 @@
 //! Sessions, driven by commands and answers.
 
 use super::*;
-use plimsoll_overload::feature::Class;
 use crate::codes::Unsubscribed;
 use crate::command::{Connect, History, Subscribe};
 use crate::home::{Home, PublishRequest, Request};
@@ -9,6 +8,7 @@ use crate::hub::{Encoding, Hub};
 use crate::policy::{ChannelOptions, ChannelPolicy, ClientPolicy, Namespace, RecoveryMode};
 use crate::token::{ConnectionClaims, Overrides, SubscriptionClaims, SubscriptionOptions};
 use crate::token::{TokenError, TokenVerifier};
+use plimsoll_overload::feature::Class;
 use proptest::prelude::*;
 use std::collections::VecDeque;
 

@@ -57,7 +57,8 @@ fn the_core_is_always_allowed() {
 
 #[test]
 fn a_full_table_of_connections_switches_no_feature_off() {
-    let levels = Levels { overall: Level::Emergency, admission: Level::Emergency, work: Level::Normal };
+    let levels =
+        Levels { overall: Level::Emergency, admission: Level::Emergency, work: Level::Normal };
     let mut pressures = Pressures::default();
     pressures.set(Resource::Connections, Some(1.2));
     let strengths = Strengths::of(&pressures);

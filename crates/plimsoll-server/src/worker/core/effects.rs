@@ -103,7 +103,8 @@ impl Core {
         position: Option<StreamPosition>,
     ) {
         let Some(compressed) = self.conns.get(slot).map(|c| c.compressed) else { return };
-        let class = self.shared.channels.resolve(channel).map_or(Class::Durable, |r| r.options.class);
+        let class =
+            self.shared.channels.resolve(channel).map_or(Class::Durable, |r| r.options.class);
         let encoding = Encoding { compressed, join_leave, tier: 0 };
         let place = self.hub.subscribe(channel, slot, encoding, class);
         if let Some(local) = self.hub.get_mut(place.channel)

@@ -141,17 +141,22 @@ impl Core {
                 }
             }
         }
-        let empty = outbox.is_empty();
         self.recount(slot, before);
         if gone {
             return self.on_hangup(slot, true, io);
         }
-        if empty && let Some(conn) = self.conns.get_mut(slot) {
+        self.drop_empty_outbox(slot, io);
+        self.rearm(slot);
+    }
+
+    /// An empty outbox goes, unless something that was left out of it has not been told yet.
+    fn drop_empty_outbox(&mut self, slot: u32, io: &mut impl Io) {
+        let Some(conn) = self.conns.get_mut(slot) else { return };
+        if conn.outbox.as_ref().is_some_and(|o| o.is_empty() && o.missed().is_empty()) {
             conn.outbox = None;
             io.watch(slot, !conn.paused, false);
             self.settle(slot, io);
         }
-        self.rearm(slot);
     }
 
     /// Appends a text message for one connection; `write` gives the payload.
@@ -333,6 +338,7 @@ impl Core {
         if let Some(outbox) = self.conns.get_mut(slot).and_then(|c| c.outbox.as_mut()) {
             outbox.forget_missed();
         }
+        self.drop_empty_outbox(slot, io);
     }
 
     /// When the queues of all clients hold too much, the longest are given up first.
@@ -349,7 +355,10 @@ impl Core {
         let queued = |core: &Self, slot: u32| {
             core.conns.get(slot).and_then(|c| c.outbox.as_ref()).map_or(0, |o| o.len())
         };
-        let mut longest: Vec<(usize, u32)> = self.conns.slots().into_iter()
+        let mut longest: Vec<(usize, u32)> = self
+            .conns
+            .slots()
+            .into_iter()
             .map(|slot| (queued(self, slot), slot))
             .filter(|(bytes, _)| *bytes >= shed.bytes_min as usize)
             .collect();

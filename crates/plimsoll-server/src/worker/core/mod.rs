@@ -168,7 +168,8 @@ impl Core {
     pub fn wait_ms(&self) -> u64 {
         let sweep = self.next_sweep_ms.saturating_sub(self.now.mono_ms);
         let sweep = if self.home.is_empty() { u64::MAX } else { sweep };
-        let held = self.hub.next_due_ms().map_or(u64::MAX, |at| at.saturating_sub(self.now.mono_ms));
+        let held =
+            self.hub.next_due_ms().map_or(u64::MAX, |at| at.saturating_sub(self.now.mono_ms));
         self.wheel.wait_ms(self.now.mono_ms).unwrap_or(u64::MAX).min(sweep).min(held)
     }
 

@@ -76,7 +76,7 @@ impl Chunk {
 
     /// Where the frame ends that is cut at `from`; `from` itself when that is a boundary.
     fn boundary(&self) -> usize {
-        let mut at = 0;
+        let mut at = head_len(&self.bytes.bytes);
         while at < self.from {
             let rest = self.bytes.bytes.get(at..);
             let Some(len) = rest.and_then(ws::frame_len) else { return self.from };
@@ -88,6 +88,14 @@ impl Chunk {
     fn is_of(&self, key: ChannelKey) -> bool {
         matches!(self.tag, Tag::Channel(k, _) if k == key)
     }
+}
+
+/// The upgrade's answer may stand before the first frame; a frame never begins with an `H`.
+fn head_len(bytes: &[u8]) -> usize {
+    if bytes.first() != Some(&b'H') {
+        return 0;
+    }
+    bytes.windows(4).position(|w| w == b"\r\n\r\n").map_or(bytes.len(), |at| at + 4)
 }
 
 /// Chunks waiting for one socket.
@@ -314,6 +322,11 @@ mod tests {
             assert_eq!(o.len(), expect.len());
             assert_eq!(drain(&mut o), expect, "{sent} sent");
         }
+        let mut o = Outbox::default();
+        let head = b"HTTP/1.1 101 X\r\n\r\n";
+        o.push(meter.share(&[&head[..], &stream].concat()), 3, Tag::Own, 0);
+        o.push(meter.share(b"\x81\x01a"), 0, Tag::Urgent, 1);
+        assert_eq!(drain(&mut o), [&head[3..], b"\x81\x01a", &stream].concat());
         assert_eq!(meter.bytes(), 0);
     }
 
