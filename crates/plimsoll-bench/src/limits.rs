@@ -60,3 +60,69 @@ pub const LOG_NAME_BYTES_MAX: usize = 1 << 10;
 pub const METRICS_BYTES_MAX: u64 = 4 << 20;
 /// Samples of a server's metrics: ours are some hundred.
 pub const METRICS_SAMPLES_MAX: usize = 20_000;
+/// Logs in a stored ledger: one for each thread of each process.
+pub const LEDGER_LOGS_MAX: usize = 4_096;
+/// Bytes of a stored ledger that are read: sixteen full logs.
+pub const LEDGER_BYTES_MAX: u64 = 8 << 30;
+/// Violations that a verdict describes; the others are only counted.
+pub const VIOLATIONS_MAX: usize = 21;
+/// Subscriptions without history whose missing publications are looked for by name.
+pub const SEARCHES_MAX: usize = 64;
+/// Processes of clients: with 20,000 descriptors each they have enough for [`CLIENTS_MAX`].
+pub const PROCESSES_MAX: usize = 64;
+/// Worker threads of a server of our own, as its configuration has it.
+pub const WORKERS_MAX: usize = 256;
+/// Milliseconds over which clients come back evenly: a day.
+pub const PACED_MS_MAX: u32 = 86_400_000;
+/// Deliveries per second that can be asked for: 100 nodes of today.
+pub const DELIVERIES_PER_S_MAX: f64 = 1e9;
+/// Events that one look at the sockets brings: a fan-out to a large room in one go.
+pub const FLEET_EVENTS_MAX: usize = 1_024;
+/// Sockets that are read between two looks at the clock for what is due.
+pub const FLEET_READS_PER_LOOK: usize = 64;
+/// The read buffer of a thread, in bytes; one read never takes more.
+pub const FLEET_READ_BYTES: usize = 256 * 1024;
+/// Bytes of one message from a server: a long recovery in one reply.
+pub const MESSAGE_BYTES_MAX: usize = 32 << 20;
+/// Frames that make up one message from a server.
+pub const FRAGMENTS_MAX: usize = 1_024;
+/// Bytes of the response to an upgrade.
+pub const HEAD_BYTES_MAX: usize = 8 * 1024;
+/// Bytes that a client holds back for a server that does not read; more ends the connection.
+pub const UNSENT_BYTES_MAX: usize = 1 << 20;
+/// Commands of one client without an answer; what is due above it is not sent.
+pub const WAITS_MAX: usize = 65_536;
+/// Bytes of a message of several commands, below the usual limit of servers (64 KiB).
+pub const COMMANDS_BYTES_MAX: usize = 32 * 1024;
+/// Commands in one message; our own server takes 1,024.
+pub const COMMANDS_MAX: usize = 512;
+/// Things of one kind that a thread does in one turn, so that it reads in between.
+pub const PER_TURN_MAX: usize = 256;
+/// Handshakes under way at one time, if nothing is said.
+pub const HANDSHAKES: u32 = 256;
+/// Time for a connection to be made and upgraded, in milliseconds: as browsers, about.
+pub const UPGRADE_MS: u32 = 20_000;
+/// Time for the server to answer a close frame, in milliseconds.
+pub const CLOSE_MS: u32 = 2_000;
+/// Time between two looks for connections that take too long, in milliseconds.
+pub const SWEEP_MS: u32 = 250;
+/// Later than this after its time, a server's ping is missed, in milliseconds: as centrifuge-js.
+pub const PING_DELAY_MS: u32 = 10_000;
+/// Names of epochs that a thread remembers; positions of further ones are not.
+pub const EPOCHS_MAX: usize = 1 << 20;
+/// Tries to find a random client or channel that can do what is due.
+pub const TRIES_MAX: usize = 16;
+/// Publications of one message that are remembered, to know the message again.
+pub const SEEN_MAX: usize = 256;
+/// Subscriptions that are named when a last publication did not reach them.
+pub const EXAMPLES_MAX: usize = 20;
+/// Publications of one page of a history: what servers give by default.
+pub const HISTORY_PAGE: u32 = 300;
+/// Pages of one history: 100,000 publications, the most that a server keeps.
+pub const HISTORY_PAGES_MAX: u32 = 334;
+/// Publications of all histories: 40 bytes each.
+pub const HISTORY_PUBLICATIONS_MAX: usize = 20_000_000;
+/// Bytes of a page: [`HISTORY_PAGE`] publications of [`PAYLOAD_BYTES_MAX`].
+pub const HISTORY_MESSAGE_BYTES_MAX: usize = 32 << 20;
+/// Bytes of the answer to an upgrade: ours takes 130.
+pub const ANSWER_HEAD_BYTES_MAX: usize = 16 << 10;

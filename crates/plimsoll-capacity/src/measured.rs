@@ -4,7 +4,7 @@
 mod file;
 mod shape;
 
-pub use file::{ReadError, read, write};
+pub use file::{FILE_BYTES_MAX, ReadError, read, write};
 pub use shape::{Difference, Mismatch};
 
 #[cfg(test)]

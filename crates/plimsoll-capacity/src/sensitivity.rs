@@ -118,23 +118,10 @@ fn inputs(input: &Input) -> Vec<Entry> {
         Node::Measured(file) => all.extend(file.resources.iter().map(|(resource, figure)| {
             let resource = *resource;
             let set = move |i: &mut Input, v: f64| scale(i, resource, v);
-            (format!("capacity.{}", name(resource)), figure.knee, Box::new(set) as Box<_>)
+            (format!("capacity.{}", resource.name()), figure.knee, Box::new(set) as Box<_>)
         })),
     }
     all
-}
-
-fn name(resource: Resource) -> &'static str {
-    match resource {
-        Resource::Connections => "connections",
-        Resource::ConnectsPerS => "connects_per_s",
-        Resource::PublishesPerS => "publishes_per_s",
-        Resource::DeliveriesPerS => "deliveries_per_s",
-        Resource::EgressBytesPerS => "egress_bytes_per_s",
-        Resource::SubscribesPerS => "subscribes_per_s",
-        Resource::RecoveriesPerS => "recoveries_per_s",
-        Resource::ReconnectsPerS => "reconnects_per_s",
-    }
 }
 
 /// Sets the knee of a measured resource, and what goes with it.

@@ -19,8 +19,8 @@ pub struct Config {
     pub queue: f64,
     /// Weight of the new limit, 0–1.
     pub smoothing: f64,
-    /// Calls over which "usual" is averaged.
-    pub long_calls: f64,
+    /// Steps over which "usual" is averaged.
+    pub long_steps: u32,
     /// Calls that make one step, at least.
     pub window_calls: u32,
     /// Time that makes one step, in milliseconds, at least.
@@ -36,19 +36,23 @@ impl Default for Config {
             tolerance: 1.5,
             queue: 4.0,
             smoothing: 0.2,
-            long_calls: 600.0,
+            long_steps: 600,
             window_calls: 10,
             window_ms: 100,
         }
     }
 }
 
+/// Steps whose plain mean is the first idea of "usual".
+const WARM_UP_STEPS: u32 = 10;
+
 /// The limiter of one dependency.
 #[derive(Clone, Debug)]
 pub struct Gradient {
     config: Config,
     limit: f64,
-    long_ms: Option<f64>,
+    long_ms: f64,
+    steps: u32,
     out: u32,
     /// The step being gathered.
     since_ms: u64,
@@ -65,7 +69,8 @@ impl Gradient {
         Self {
             config,
             limit,
-            long_ms: None,
+            long_ms: 0.0,
+            steps: 0,
             out: 0,
             since_ms: now_ms,
             calls: 0,
@@ -122,14 +127,19 @@ impl Gradient {
 
     fn step(&mut self) {
         let short_ms = (self.sum_ms / f64::from(self.calls)).max(1e-3);
-        let weight = (f64::from(self.calls) / self.config.long_calls.max(1.0)).min(1.0);
-        let old_ms = self.long_ms.unwrap_or(short_ms);
-        let mut long_ms = old_ms + (short_ms - old_ms) * weight;
+        self.steps = self.steps.saturating_add(1);
+        // The plain mean of the first steps, then an exponential average.
+        let weight = if self.steps <= WARM_UP_STEPS {
+            1.0 / f64::from(self.steps)
+        } else {
+            2.0 / (f64::from(self.config.long_steps) + 1.0).max(2.0)
+        };
+        let mut long_ms = self.long_ms + (short_ms - self.long_ms) * weight;
         // After a slow time, "usual" must not stay slow for long.
         if long_ms / short_ms > 2.0 {
             long_ms *= 0.95;
         }
-        self.long_ms = Some(long_ms);
+        self.long_ms = long_ms;
         // A limit that is not used says nothing: it neither grows nor shrinks.
         if f64::from(self.out_max) < self.limit / 2.0 {
             return;
@@ -170,7 +180,8 @@ mod tests {
         let grown = run(&mut limiter, 1e9, 100);
         assert!(grown > 80, "{grown}");
         let before = limiter.limit();
-        let shrunk = run(&mut limiter, f64::from(before) / 10.0, 10);
+        // Ten times too much for it now.
+        let shrunk = run(&mut limiter, f64::from(before) / 10.0, 30);
         assert!(shrunk < before / 2, "{before} -> {shrunk}");
         let back = run(&mut limiter, 1e9, 200);
         assert!(back > before, "{shrunk} -> {back}");

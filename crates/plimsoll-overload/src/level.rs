@@ -235,7 +235,7 @@ impl Machine {
         // Leaving now would bring back what is shed now, and with it the level. That is no reason
         // to stay for ever: the shed work may be cheaper than it looks.
         let held_since_ms = *self.held_since_ms.get_or_insert(now_ms);
-        let returns = demand >= self.thresholds.enter[at];
+        let returns = demand >= self.thresholds.exit[at];
         if !returns || now_ms - held_since_ms >= self.thresholds.hold_ms {
             self.change(now_ms, self.level.below());
         }

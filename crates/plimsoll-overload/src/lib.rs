@@ -10,6 +10,7 @@ pub mod actions;
 pub mod admission;
 pub mod alert;
 pub mod breaker;
+pub mod controller;
 pub mod emergency;
 pub mod feature;
 pub mod gates;

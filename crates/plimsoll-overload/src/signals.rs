@@ -292,11 +292,17 @@ pub fn pressures(signals: &Signals, rated: &Rated) -> Pressures {
     all
 }
 
-/// Whether this sample alone is reason enough to rise.
-pub fn urgent(signals: &Signals) -> bool {
-    happened(signals.memory_max_events)
-        || happened(signals.memory_oom_events)
-        || descriptors(signals).is_some_and(|p| p > limits::DESCRIPTORS_URGENT)
+/// Whether this sample alone is reason enough to rise, as far as `resources` are concerned.
+pub fn urgent(signals: &Signals, resources: &[Resource]) -> bool {
+    resources.iter().any(|resource| match resource {
+        Resource::Memory => {
+            happened(signals.memory_max_events) || happened(signals.memory_oom_events)
+        }
+        Resource::Descriptors => {
+            descriptors(signals).is_some_and(|p| p > limits::DESCRIPTORS_URGENT)
+        }
+        _ => false,
+    })
 }
 
 fn cpu(signals: &Signals, rated: &Rated) -> Option<f64> {
@@ -396,7 +402,7 @@ mod tests {
         for resource in Resource::ALL {
             check(none(), resource, None);
         }
-        assert!(!urgent(&none()));
+        assert!(!urgent(&none(), &Resource::ALL));
     }
 
     #[test]
@@ -424,10 +430,10 @@ mod tests {
         check(Signals { memory_limit_bytes: Some(0.0), ..used(1.0) }, Resource::Memory, None);
         let high = Signals { memory_high_events: Some(1.0), ..used(450.0) };
         check(high, Resource::Memory, Some(0.90));
-        assert!(!urgent(&high));
+        assert!(!urgent(&high, &Resource::ALL));
         let killed = Signals { memory_oom_events: Some(1.0), ..none() };
         check(killed, Resource::Memory, Some(1.05));
-        assert!(urgent(&killed));
+        assert!(urgent(&killed, &Resource::ALL) && !urgent(&killed, &[Resource::Cpu]));
         let stalled = Signals { memory_stall_percent: Some(10.0), ..used(450.0) };
         check(stalled, Resource::Memory, Some(0.85));
     }
@@ -450,9 +456,13 @@ mod tests {
         };
         check(open(96.0, 256.0), Resource::Descriptors, Some(0.5));
         check(open(99_000.0, 100_000.0), Resource::Descriptors, Some(1.0));
-        assert!(urgent(&open(98_500.0, 100_000.0)) && !urgent(&open(97_000.0, 100_000.0)));
-        let both =
-            Signals { handshakes_in_flight: Some(10.0), handshakes_parked: Some(18.0), ..none() };
+        assert!(urgent(&open(98_500.0, 100_000.0), &Resource::ALL));
+        assert!(!urgent(&open(97_000.0, 100_000.0), &Resource::ALL));
+        let both = Signals {
+            handshakes_in_flight: Some(10.0),
+            handshakes_parked: Some(18.0),
+            ..none()
+        };
         check(both, Resource::Accept, Some(0.9));
         check(Signals { connections: Some(500.0), ..none() }, Resource::Connections, Some(0.5));
         check(Signals { egress_bytes_per_s: Some(2e6), ..none() }, Resource::Egress, Some(2.0));

@@ -3,6 +3,7 @@
 pub mod auth;
 pub mod config;
 pub mod control;
+pub mod load;
 pub mod node;
 pub mod telemetry;
 pub mod worker;

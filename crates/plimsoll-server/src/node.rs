@@ -1,6 +1,8 @@
 //! A running node: what is started where, and what its parts share.
 
 use crate::config::Config;
+use crate::control::capacity::Capacity;
+use crate::telemetry::live::Live;
 use crate::telemetry::stats::WorkerStats;
 use crate::worker::core::Shared;
 use crate::worker::driver::{self, Setup};
@@ -141,6 +143,10 @@ impl Population {
 pub struct Node {
     /// Checked configuration.
     pub config: Config,
+    /// What it can carry, and what it costs.
+    pub capacity: Capacity,
+    /// Rates, headroom and costs of the last second.
+    pub live: Live,
     /// Figures by worker.
     pub stats: Vec<Arc<WorkerStats>>,
     /// Connections and users.
@@ -172,6 +178,7 @@ impl Node {
     /// Starts the workers, each with one of the listeners.
     pub fn start(
         config: Config,
+        capacity: Capacity,
         shared: Arc<Shared>,
         listeners: Vec<TcpListener>,
     ) -> io::Result<(Arc<Self>, Parts)> {
@@ -219,6 +226,8 @@ impl Node {
             name => name.to_owned(),
         };
         let node = Self {
+            capacity,
+            live: Live::default(),
             stats,
             population,
             shared,

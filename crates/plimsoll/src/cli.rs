@@ -8,6 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use clap::{Args, Parser, Subcommand};
 use plimsoll_server::auth::{self, Secret, TokenRequest};
 use plimsoll_server::config::{self, Config, ConfigError, units};
+use plimsoll_server::control::capacity;
 
 use crate::serve;
 
@@ -56,6 +57,9 @@ enum Command {
         /// Admin key; or in the environment, PLIMSOLL_ADMIN_KEY.
         #[arg(long)]
         key: Option<String>,
+        /// The whole object, for programs.
+        #[arg(long)]
+        json: bool,
     },
 }
 
@@ -123,7 +127,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Some(Command::Token(token)) => token.run(),
         Some(Command::Bench(bench)) => Ok(bench.run()),
         Some(Command::Plan(plan)) => plan.run(),
-        Some(Command::Status { admin, key }) => status(&admin, key),
+        Some(Command::Status { admin, key, json }) => status(&admin, key, json),
     };
     result.unwrap_or_else(|message| {
         eprintln!("{message}");
@@ -160,6 +164,11 @@ impl Serve {
 fn check_config(file: &Path) -> Result<ExitCode, String> {
     let config = read(Some(file), &[])?;
     warn(&config);
+    // Read here as at the start: a node must not fail on what was found to be good.
+    let capacity = capacity::load(&config).map_err(|error| format!("error: {error}\n1 error"))?;
+    if let Some(what) = capacity.source.and_then(|source| source.mismatch) {
+        eprintln!("warning: capacity.file is of another build or machine, and counts: {what}");
+    }
     print("ok\n");
     Ok(ExitCode::SUCCESS)
 }
@@ -194,11 +203,15 @@ impl Token {
     }
 }
 
-fn status(admin: &str, key: Option<String>) -> Result<ExitCode, String> {
+fn status(admin: &str, key: Option<String>, json: bool) -> Result<ExitCode, String> {
     let key = key.or_else(|| std::env::var("PLIMSOLL_ADMIN_KEY").ok());
     let body = crate::status::get(admin, "/admin/status", key.as_deref())
         .map_err(|error| format!("{admin}: {error}"))?;
-    print(&format!("{}\n", body.trim_end()));
+    let text = match json {
+        true => format!("{}\n", body.trim_end()),
+        false => crate::status::for_people(&body).map_err(|error| format!("{admin}: {error}"))?,
+    };
+    print(&text);
     Ok(ExitCode::SUCCESS)
 }
 

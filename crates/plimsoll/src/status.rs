@@ -1,4 +1,8 @@
-//! One GET over HTTP/1.0: enough to ask a node of its state, without an HTTP client.
+//! The state of a node: one GET over HTTP/1.0, which needs no HTTP client, and a page for people.
+
+mod page;
+
+pub use page::for_people;
 
 use std::io::{Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};

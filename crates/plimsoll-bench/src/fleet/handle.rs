@@ -1,7 +1,8 @@
 //! The handle of a fleet: orders go to its threads, figures come back.
 
+use super::shared::Shared;
 use super::thread::Thread;
-use super::{Counters, FleetConfig, Load};
+use super::{Counters, FleetConfig, Load, socket};
 use crate::clock::now_us;
 use crate::ledger::Log;
 use crate::limits;
@@ -9,9 +10,9 @@ use crate::topology::{ChannelId, ClientId};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fd::OwnedFd;
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -54,15 +55,6 @@ pub struct Finished {
     pub examples: Vec<(ClientId, ChannelId)>,
     /// Threads that ended before their time, by a fault of the generator: the run is void.
     pub broken_threads: usize,
-}
-
-/// What the threads of a process share.
-#[derive(Debug)]
-pub(super) struct Shared {
-    pub config: FleetConfig,
-    /// What each thread said last.
-    reports: Mutex<Vec<Report>>,
-    answered: Condvar,
 }
 
 /// What a thread says of itself.
@@ -113,8 +105,8 @@ impl Fleet {
     /// The system gives no thread or descriptor.
     pub fn start(config: FleetConfig) -> io::Result<Self> {
         let threads = config.threads.clamp(1, limits::FLEET_THREADS_MAX);
-        let reports = Mutex::new(vec![Report::default(); threads]);
-        let shared = Arc::new(Shared { config, reports, answered: Condvar::new() });
+        socket::raise_descriptor_limit();
+        let shared = Arc::new(Shared::new(config, 0, threads));
         let mut made = Self { members: Vec::new(), shared, round: AtomicU64::new(0) };
         for at in 0..threads {
             let member = made.member(at)?;
@@ -200,12 +192,10 @@ impl Fleet {
                 _ => finished.broken_threads += 1,
             }
         }
-        let reports = self.shared.reports.lock().unwrap_or_else(PoisonError::into_inner);
-        for report in reports.iter() {
+        for report in self.shared.reports(0, Duration::ZERO) {
             finished.counters.merge(&report.counters);
         }
         finished.counters.at_us = now_us();
-        drop(reports);
         finished
     }
 
@@ -234,12 +224,7 @@ impl Fleet {
         let round = self.round.fetch_add(1, Ordering::Relaxed) + 1;
         self.order(&Order::Report(round));
         let patience = Duration::from_millis(limits::REPORT_MS_MAX);
-        let reports = self.shared.reports.lock().unwrap_or_else(PoisonError::into_inner);
-        let waiting = |reports: &mut Vec<Report>| {
-            reports.iter().any(|report| report.round < round && !report.over)
-        };
-        let reports = self.shared.answered.wait_timeout_while(reports, patience, waiting);
-        reports.unwrap_or_else(PoisonError::into_inner).0.clone()
+        self.shared.reports(round, patience)
     }
 }
 
@@ -256,18 +241,6 @@ impl Drop for Fleet {
     }
 }
 
-impl Shared {
-    /// Takes what a thread says.
-    pub fn tell(&self, at: usize, report: Report) {
-        let mut reports = self.reports.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(place) = reports.get_mut(at) {
-            *place = report;
-        }
-        drop(reports);
-        self.answered.notify_all();
-    }
-}
-
 /// Says that its thread is over, however it ended.
 struct Guard {
     at: usize,
@@ -276,11 +249,6 @@ struct Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        let mut reports = self.shared.reports.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(report) = reports.get_mut(self.at) {
-            report.over = true;
-        }
-        drop(reports);
-        self.shared.answered.notify_all();
+        self.shared.tell_end(self.at);
     }
 }

@@ -4,10 +4,20 @@
 //! that are fixed in advance (open loop): a late generator does not make the server look fast,
 //! since latency counts from the intended time, and how late it was is counted as well.
 
+mod client;
+mod connection;
 mod counters;
+mod events;
 mod handle;
+mod places;
+mod publish;
 pub mod reconnect;
+mod schedule;
+mod seen;
+mod shared;
+mod socket;
 mod thread;
+mod timers;
 
 pub use handle::{Finished, Fleet, Settle};
 
@@ -117,7 +127,7 @@ pub struct Counters {
     pub attempts: u64,
     /// Connects answered with success.
     pub connects: u64,
-    /// Connections that failed before that, by reason (few, fixed words).
+    /// Connections that failed before that, or had to be given up, by reason (few, fixed words).
     pub failures: BTreeMap<&'static str, u64>,
     /// Connections that the server ended, by close code (1006: none).
     pub closes: BTreeMap<u16, u64>,

@@ -71,6 +71,12 @@ pub(super) struct Seen {
     pub crc: u32,
 }
 
+impl From<Stamp> for Seen {
+    fn from(Stamp { publisher, sequence, crc, .. }: Stamp) -> Self {
+        Self { publisher, sequence, crc }
+    }
+}
+
 /// The bytes are no log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Damaged;

@@ -41,12 +41,13 @@ pub(super) const SAYS_RECOVERED: u8 = 4;
 pub(super) const SAYS_RECOVERING: u8 = 8;
 
 /// What both sides, the writer and the reader of a log, remember of the records before.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Context {
     pub at_us: u64,
     pub client: ClientId,
     pub channel: ChannelId,
-    slots: Box<[Option<Slot>]>,
+    /// At most [`LOG_SLOTS`].
+    slots: Vec<Option<Slot>>,
 }
 
 /// The last publication of a channel.
@@ -59,12 +60,6 @@ pub(super) struct Slot {
     pub crc: u32,
 }
 
-impl Default for Context {
-    fn default() -> Self {
-        Self { at_us: 0, client: 0, channel: 0, slots: vec![None; LOG_SLOTS].into() }
-    }
-}
-
 impl Context {
     /// What is remembered of a channel. Channels share slots: then nothing is.
     pub fn slot(&self, channel: ChannelId) -> Option<Slot> {
@@ -73,7 +68,11 @@ impl Context {
     }
 
     pub fn remember(&mut self, slot: Slot) {
-        if let Some(place) = self.slots.get_mut(slot.channel as usize % LOG_SLOTS) {
+        let at = slot.channel as usize % LOG_SLOTS;
+        if at >= self.slots.len() {
+            self.slots.resize(at + 1, None);
+        }
+        if let Some(place) = self.slots.get_mut(at) {
             *place = Some(slot);
         }
     }
@@ -143,8 +142,12 @@ impl Recorder {
         channel: ChannelId,
         reply: Subscribed<'_>,
     ) {
-        let Some(asked) = self.place(reply.asked) else { return };
-        let Some(position) = self.place(reply.position) else { return };
+        let Some(asked) = self.place(reply.asked) else {
+            return;
+        };
+        let Some(position) = self.place(reply.position) else {
+            return;
+        };
         let Some(out) = begin(&mut self.log, &mut self.context, self.bytes_max, SUBSCRIBED, at_us)
         else {
             return;
@@ -208,7 +211,9 @@ impl Recorder {
 
     /// A publication of a channel came that the client had not asked for, or had left (C8).
     pub fn stray(&mut self, at_us: u64, client: ClientId, channel: &str) {
-        let Some(name) = self.name(channel) else { return };
+        let Some(name) = self.name(channel) else {
+            return;
+        };
         let Some(out) = begin(&mut self.log, &mut self.context, self.bytes_max, STRAY, at_us)
         else {
             return;

@@ -6,44 +6,19 @@ mod table;
 pub use live::{Live, Moment};
 
 use crate::fleet::Counters;
+use crate::ledger::Judgement;
 use crate::server::Usage;
 use hdrhistogram::Histogram;
-use serde::Serialize;
 use serde_json::{Map, Value, json};
-use std::fmt;
 use std::process::ExitCode;
 
-/// What came of a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Verdict {
-    /// Everything that was promised was kept.
-    Kept,
-    /// Something was not.
-    Broken,
-    /// Too little happened to tell.
-    Void,
-}
-
-impl Verdict {
-    /// 0, 1, 2.
-    pub fn exit_code(self) -> ExitCode {
-        ExitCode::from(match self {
-            Self::Kept => 0,
-            Self::Broken => 1,
-            Self::Void => 2,
-        })
-    }
-}
-
-impl fmt::Display for Verdict {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Kept => "kept",
-            Self::Broken => "broken",
-            Self::Void => "void",
-        })
-    }
+/// For the shell: 0 kept, 1 broken, 2 void.
+pub fn exit_code(judgement: Judgement) -> ExitCode {
+    ExitCode::from(match judgement {
+        Judgement::Kept => 0,
+        Judgement::Broken => 1,
+        Judgement::Void => 2,
+    })
 }
 
 /// A measured value. Its key ends with its unit, where it has one.
@@ -112,15 +87,17 @@ pub struct Summary {
     /// Name of the subcommand.
     pub scenario: &'static str,
     /// What came of it.
-    pub verdict: Verdict,
+    pub verdict: Judgement,
     /// Why it is not kept; the first is the first that was found.
     pub because: Vec<String>,
     /// The parts of the run.
     pub steps: Vec<Step>,
     /// What one should know to read the figures.
     pub notes: Vec<String>,
-    /// What the ledger counted, when there was one.
+    /// What the ledger says, when there was one: for machines, …
     pub ledger: Option<Value>,
+    /// … and for people.
+    pub books: Option<String>,
 }
 
 impl Summary {
@@ -128,27 +105,28 @@ impl Summary {
     pub fn of(scenario: &'static str) -> Self {
         Self {
             scenario,
-            verdict: Verdict::Kept,
+            verdict: Judgement::Kept,
             because: Vec::new(),
             steps: Vec::new(),
             notes: Vec::new(),
             ledger: None,
+            books: None,
         }
     }
 
     /// A run in which nothing could be judged.
     pub fn void(scenario: &'static str, because: impl Into<String>) -> Self {
         let mut made = Self::of(scenario);
-        made.finds(Verdict::Void, because);
+        made.finds(Judgement::Void, because);
         made
     }
 
     /// Finds something. A broken promise stays one, whatever else is found.
-    pub fn finds(&mut self, verdict: Verdict, because: impl Into<String>) {
+    pub fn finds(&mut self, verdict: Judgement, because: impl Into<String>) {
         let worse = match (self.verdict, verdict) {
-            (Verdict::Broken, _) | (_, Verdict::Broken) => Verdict::Broken,
-            (Verdict::Void, _) | (_, Verdict::Void) => Verdict::Void,
-            (Verdict::Kept, Verdict::Kept) => Verdict::Kept,
+            (Judgement::Broken, _) | (_, Judgement::Broken) => Judgement::Broken,
+            (Judgement::Void, _) | (_, Judgement::Void) => Judgement::Void,
+            (Judgement::Kept, Judgement::Kept) => Judgement::Kept,
         };
         self.verdict = worse;
         self.because.push(because.into());
@@ -176,7 +154,13 @@ impl Summary {
         for note in &self.notes {
             text.push_str(&format!("\n{note}\n"));
         }
-        for because in &self.because {
+        // The books end with a verdict of their own.
+        let books = self.books.as_deref().and_then(|books| books.trim_end().rsplit_once('\n'));
+        let books = books.map_or("", |(above, _)| above);
+        if !books.is_empty() {
+            text.push_str(&format!("\n{books}\n"));
+        }
+        for because in self.because.iter().filter(|because| !books.contains(*because)) {
             text.push_str(&format!("\n{because}\n"));
         }
         text.push_str(&format!("\nverdict: {}\n", self.verdict));
@@ -263,7 +247,7 @@ mod tests {
     #[test]
     fn json_has_its_members() {
         let mut made = summary();
-        made.finds(Verdict::Broken, "C1 a gap");
+        made.finds(Judgement::Broken, "C1 a gap");
         let expect = json!({
             "kind": "summary", "scenario": "run", "verdict": "broken", "because": ["C1 a gap"],
             "steps": [{"step": "peak", "deliveries_per_s": 1234.568, "connected": 7}],
@@ -283,7 +267,7 @@ mod tests {
 
     #[test]
     fn the_worst_finding_counts() {
-        use Verdict::{Broken, Kept, Void};
+        use Judgement::{Broken, Kept, Void};
         for (finds, expect) in [
             (&[Kept][..], Kept),
             (&[Void, Kept], Void),
@@ -294,7 +278,7 @@ mod tests {
             finds.iter().for_each(|verdict| made.finds(*verdict, ""));
             assert_eq!(made.verdict, expect);
         }
-        assert_eq!(Void.exit_code(), ExitCode::from(2));
+        assert_eq!(exit_code(Void), ExitCode::from(2));
     }
 
     #[test]

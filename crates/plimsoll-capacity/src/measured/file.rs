@@ -4,7 +4,7 @@ use super::{CapacityFile, CostModel, FORMAT, Measured, MemoryModel, Resource, St
 use serde::Deserialize;
 
 /// Bytes of a file. A thousand steps take half a MiB.
-const FILE_BYTES_MAX: usize = 16 * 1024 * 1024;
+pub const FILE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Steps of a file; eight ramps have some hundred.
 const STEPS_MAX: usize = 10_000;
 /// Things that a file may say it did not measure.

@@ -24,13 +24,20 @@ pub struct Mismatch {
     pub differences: Vec<Difference>,
 }
 
+impl Mismatch {
+    /// What differs, in one line.
+    pub fn differences_text(&self) -> String {
+        let all = self.differences.iter();
+        let all: Vec<String> = all
+            .map(|Difference { what, file, here }| format!("{what} {file} there and {here} here"))
+            .collect();
+        all.join(", ")
+    }
+}
+
 impl fmt::Display for Mismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("was measured on another build or machine:")?;
-        for (n, Difference { what, file, here }) in self.differences.iter().enumerate() {
-            let comma = if n > 0 { "," } else { "" };
-            write!(f, "{comma} {what} {file} there and {here} here")?;
-        }
+        write!(f, "was measured on another build or machine: {}", self.differences_text())?;
         f.write_str(
             "; measure this one with `plimsoll bench capacity`, or set capacity.allow_mismatch = \
              true to use the figures as they are",

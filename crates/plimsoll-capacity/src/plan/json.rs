@@ -1,6 +1,6 @@
 //! A plan as JSON.
 
-use super::Plan;
+use super::{NoNumber, Plan};
 use crate::simple::SimplePlan;
 use serde::Serialize;
 use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
@@ -27,6 +27,14 @@ impl SimplePlan {
     /// The plan as JSON.
     pub fn to_json(&self) -> Result<String, serde_json::Error> {
         text(self)
+    }
+}
+
+impl NoNumber {
+    /// Why there is no plan, as JSON.
+    pub fn to_json(&self) -> Result<String, serde_json::Error> {
+        text(&serde_json::json!({ "error": "no_number_of_nodes", "message": self.to_string(),
+            "detail": self }))
     }
 }
 

@@ -10,6 +10,7 @@ pub mod assumptions;
 pub mod broker;
 pub mod cost;
 pub mod counts;
+pub mod draft;
 pub mod json;
 pub mod limits;
 pub mod load;

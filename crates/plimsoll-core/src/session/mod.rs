@@ -22,6 +22,7 @@ use crate::model::{ClientId, ClientInfo, Now};
 use crate::policy::Policy;
 use crate::rate::TokenBucket;
 use crate::token::TokenVerifier;
+use plimsoll_overload::gates::Gates;
 use std::sync::Arc;
 
 /// What a session may look at while it handles something.
@@ -36,6 +37,8 @@ pub struct Context<'a> {
     pub now: Now,
     /// Random bits for jitter.
     pub random: u64,
+    /// What the load allows.
+    pub gates: &'a Gates,
 }
 
 /// Where a session is in its life.

@@ -9,6 +9,7 @@ use crate::policy::{ChannelOptions, ChannelPolicy, ClientPolicy, Namespace, Reco
 use crate::token::{ConnectionClaims, Overrides, SubscriptionClaims, SubscriptionOptions};
 use crate::token::{TokenError, TokenVerifier};
 use plimsoll_overload::feature::Class;
+use plimsoll_overload::gates::Gates;
 use proptest::prelude::*;
 use std::collections::VecDeque;
 
@@ -77,6 +78,7 @@ enum Letter {
 
 /// A worker of one connection, with the home of all channels beside it.
 struct Desk {
+    gates: Gates,
     policy: Policy,
     channels: Arc<Channels>,
     home: Home,
@@ -150,6 +152,7 @@ impl Desk {
         let now = Now { mono_ms: 0, unix_ms: UNIX_MS };
         let limit = policy.client.recovery_max_publication_limit;
         Self {
+            gates: Gates::default(),
             session: Session::new(ME, &"".into(), &policy, now),
             home: Home::new(Arc::clone(&channels), limit, 1),
             hub: Hub::new(1),
@@ -181,6 +184,7 @@ impl Desk {
             tokens: &Readable,
             now: Now { mono_ms: self.ms, unix_ms: UNIX_MS + self.ms },
             random: self.random,
+            gates: &self.gates,
         };
         act(&mut self.session, &cx, &mut fx);
         for effect in fx {

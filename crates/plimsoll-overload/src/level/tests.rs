@@ -72,7 +72,7 @@ fn what_is_shed_holds_a_level_but_not_for_ever() {
     assert_eq!(run(&mut machine, 250, 0.9), Warning, "a trial");
     machine.level = Degraded;
     assert_eq!(run(&mut machine, 50, 0.9), Degraded);
-    assert_eq!(run(&mut machine, 1, 0.84), Warning, "what is shed has become little");
+    assert_eq!(run(&mut machine, 1, 0.76), Warning, "what is shed has become little");
 }
 
 #[test]

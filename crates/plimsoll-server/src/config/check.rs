@@ -40,6 +40,7 @@ pub(super) fn check(config: &mut Config, places: &BTreeMap<String, Place>) -> Ve
     checker.tokens(&config.token);
     checker.keys(config);
     checker.channels(config);
+    checker.capacity(config);
     for options in all_options(config) {
         // Centrifugo's way to say "the default".
         if options.history_meta_ttl_ms == 0 {
@@ -204,6 +205,13 @@ impl Checker<'_> {
             self.warn(format!("{path} is the secret of an example: anyone can know it"));
         } else if secret.expose().len() < bytes_min {
             self.warn(format!("{path} is shorter than {bytes_min} bytes and may be guessed"));
+        }
+    }
+
+    /// The file itself is read at the start: here all is text.
+    fn capacity(&mut self, config: &Config) {
+        if config.capacity.allow_mismatch && config.capacity.file.is_empty() {
+            self.warn("capacity.allow_mismatch does nothing without capacity.file");
         }
     }
 

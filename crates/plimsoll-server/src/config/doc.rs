@@ -18,6 +18,7 @@ the file, flags over both. An unknown key or variable is an error.
 
 * *duration*: a text with units, `\"25s\"`, `\"1m30s\"`, `\"720h\"`, `\"500ms\"`
 * *size*: bytes, `65536` or `\"64KiB\"`, `\"1MiB\"`
+* *number … with a fraction*: `2` or `0.25`, with up to six digits behind the point
 * *list of texts*: `[\"a\", \"b\"]`; in the environment `a,b`
 * *secret*: a text that is never shown in logs or errors
 
@@ -67,6 +68,10 @@ fn heading(out: &mut String, section: &str) {
             "The same for subscription tokens, when they come from another issuer.\n"
         }
         "channel.without_namespace" => "Options of channels whose name has no namespace.\n",
+        "capacity" => {
+            "What this node was measured to carry, and what it costs. See the guide on \
+             operations.\n"
+        }
         _ => "",
     };
     if !text.is_empty() {

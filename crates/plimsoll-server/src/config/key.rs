@@ -3,7 +3,9 @@
 
 use std::net::SocketAddr;
 
-use super::units::{parse_duration, parse_size, print_duration, print_size};
+use super::units::{
+    parse_decimal, parse_duration, parse_size, print_decimal, print_duration, print_size,
+};
 use super::value::{Node, Value};
 use crate::auth::Secret;
 
@@ -32,6 +34,8 @@ pub(super) enum Kind<T: 'static> {
     Count(u64, u64, Number<T>),
     /// Bytes, between the two bounds.
     Size(u64, u64, At<T, usize>),
+    /// Millionths, between the two bounds.
+    Decimal(u64, u64, At<T, u64>),
     /// Milliseconds, between the two bounds.
     Duration(u64, u64, At<T, u64>),
     Text(At<T, String>),
@@ -79,6 +83,9 @@ impl<T> Key<T> {
                 let bytes = between(size_of(value)?, *min, *max, print_size)?;
                 *at(target) = usize::try_from(bytes).unwrap_or(usize::MAX);
             }
+            Kind::Decimal(min, max, at) => {
+                *at(target) = between(decimal_of(value)?, *min, *max, print_decimal)?;
+            }
             Kind::Duration(min, max, at) => {
                 *at(target) = between(duration_of(value)?, *min, *max, print_duration)?;
             }
@@ -112,6 +119,7 @@ impl<T> Key<T> {
                 text if text.bytes().all(|b| b.is_ascii_digit()) => text,
                 text => quoted(&text),
             },
+            Kind::Decimal(_, _, at) => print_decimal(*at(source)),
             Kind::Duration(_, _, at) => quoted(&print_duration(*at(source))),
             Kind::Text(at) => quoted(at(source)),
             Kind::OptionalText(at) => quoted(at(source).as_deref().unwrap_or("")),
@@ -132,6 +140,9 @@ impl<T> Key<T> {
             Kind::Count(min, max, _) if *max == u64::MAX => format!("number ≥ {min}"),
             Kind::Count(min, max, _) => format!("number {min}–{max}"),
             Kind::Size(min, max, _) => format!("size {}–{}", print_size(*min), print_size(*max)),
+            Kind::Decimal(min, max, _) => {
+                format!("number {}–{}, with a fraction", print_decimal(*min), print_decimal(*max))
+            }
             Kind::Duration(min, max, _) => {
                 format!("duration {}–{}", print_duration(*min), print_duration(*max))
             }
@@ -192,6 +203,15 @@ fn size_of(value: &Value) -> Result<u64, String> {
         _ => whole(value),
     };
     parsed.ok_or_else(|| expected("bytes, as 65536 or \"64KiB\"", value))
+}
+
+fn decimal_of(value: &Value) -> Result<u64, String> {
+    let parsed = match value {
+        Value::Decimal(text) | Value::Plain(text) => parse_decimal(text),
+        Value::Int(value) => parse_decimal(&value.to_string()),
+        _ => None,
+    };
+    parsed.ok_or_else(|| expected("a number, as 2 or 0.25, with up to six digits behind", value))
 }
 
 fn duration_of(value: &Value) -> Result<u64, String> {

@@ -120,6 +120,31 @@ pub struct AdminConfig {
     pub insecure: bool,
 }
 
+/// What the node can carry, and what it costs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CapacityConfig {
+    /// Path of a measured `capacity.json`; empty = none.
+    pub file: String,
+    /// Use a file of another build or machine.
+    pub allow_mismatch: bool,
+    /// Millionths of the price of this node for an hour; 0 = not known.
+    pub cost_per_hour_millionths: u64,
+    /// Millionths of monthly active users for each connection; 0 = not known.
+    pub monthly_users_per_concurrent_millionths: u64,
+}
+
+impl Default for CapacityConfig {
+    fn default() -> Self {
+        Self {
+            file: String::new(),
+            allow_mismatch: false,
+            cost_per_hour_millionths: 0,
+            // The planner's default, which is a guess as good as any until it is measured.
+            monthly_users_per_concurrent_millionths: 20 * units::DECIMAL_ONE,
+        }
+    }
+}
+
 /// The checked configuration. `Default` is safe: nobody gets in.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Config {
@@ -135,6 +160,8 @@ pub struct Config {
     pub http_api: HttpApiConfig,
     /// Admin calls.
     pub admin: AdminConfig,
+    /// What the node can carry, and what it costs.
+    pub capacity: CapacityConfig,
     /// What is allowed but should be looked at, each a sentence.
     pub warnings: Vec<String>,
 }

@@ -5,6 +5,7 @@ use plimsoll_core::limits;
 use plimsoll_core::policy::{ChannelOptions, RecoveryMode};
 
 use super::key::{At, Key, Kind, Number};
+use super::units::DECIMAL_ONE;
 use super::{Config, ErrorMode, LogFormat, LogLevel};
 use crate::auth::TokenSettings;
 
@@ -17,6 +18,10 @@ const MESSAGE_BYTES_TOP: u64 = 16 * 1024 * 1024;
 const QUEUE_BYTES_TOP: u64 = 1024 * 1024 * 1024;
 /// Connections no machine will have; only keeps out nonsense.
 const CONNECTIONS_TOP: u64 = limits::WORKERS_MAX as u64 * limits::CONNECTIONS_PER_WORKER_MAX as u64;
+/// A price no node has; only keeps out nonsense.
+const COST_PER_HOUR_TOP: u64 = 1_000_000 * DECIMAL_ONE;
+/// Users that no service has for each that is there at one time.
+const USERS_PER_CONCURRENT_TOP: u64 = 100_000 * DECIMAL_ONE;
 /// Path of the list of namespaces, the only key that is a list of tables.
 pub(super) const NAMESPACES: &str = "channel.namespaces";
 /// Before the names of environment variables.
@@ -176,6 +181,21 @@ pub(super) static KEYS: &[Key<Config>] = &[
         "Key of the admin calls. Unset = every call that needs it is refused."),
     key("admin.insecure", Kind::Bool(|c| &mut c.admin.insecure),
         "Development only: no key is needed."),
+    key("capacity.file", Kind::Text(|c| &mut c.capacity.file),
+        "The `capacity.json` that `plimsoll bench capacity` wrote for this machine, from the \
+         directory the server starts in; empty = none, and only the machine's limits are known."),
+    key("capacity.allow_mismatch", Kind::Bool(|c| &mut c.capacity.allow_mismatch),
+        "Start with a file of another version, processor, number of cores or workers, or size of \
+         memory. Its figures may then be wrong."),
+    key("capacity.cost_per_hour",
+        Kind::Decimal(0, COST_PER_HOUR_TOP, |c| &mut c.capacity.cost_per_hour_millionths),
+        "What this node costs in an hour, in your currency, with its share of broker, balancer \
+         and traffic. For the live costs; 0 = not known."),
+    key("capacity.monthly_users_per_concurrent",
+        Kind::Decimal(0, USERS_PER_CONCURRENT_TOP,
+            |c| &mut c.capacity.monthly_users_per_concurrent_millionths),
+        "Monthly active users for each connection (mean of the month). For the live cost of one; \
+         0 = not known."),
 ];
 
 /// Keys of `client.token` and `client.subscription_token`.

@@ -232,6 +232,24 @@ fn mistakes_are_told_with_their_place() {
             "p.toml:1:8: server.admin_listen: must differ from server.listen",
         ),
         (
+            "capacity.cost_per_hour = -0.5",
+            "p.toml:1:10: capacity.cost_per_hour: must be a number, as 2 or 0.25, with up to six \
+             digits behind, not -0.5",
+        ),
+        (
+            "capacity.cost_per_hour = \"0.5\"",
+            "p.toml:1:10: capacity.cost_per_hour: must be a number, as 2 or 0.25, with up to six \
+             digits behind, not \"0.5\"",
+        ),
+        (
+            "[capacity]\ncost_per_hour = 1000000.5",
+            "p.toml:2:1: capacity.cost_per_hour: must be at most 1000000, not 1000000.5",
+        ),
+        (
+            "client.channel_limit = 1.5",
+            "p.toml:1:8: client.channel_limit: must be a whole number, not 1.5",
+        ),
+        (
             "[client]\ninsecure = true\n[server]\nlisten = \"0.0.0.0:8000\"",
             "p.toml:2:1: client.insecure: is on, and 0.0.0.0:8000 can be reached by others: \
              listen on 127.0.0.1, set a key or token secret instead, or set \
@@ -281,6 +299,29 @@ fn unusable_keys_are_errors() {
         told,
         "p.toml:1:14: client.token.rsa_public_key: not the PEM text of an RSA public key"
     );
+}
+
+#[test]
+fn capacity_and_prices() {
+    let check = |text: &str, cost, users| {
+        let capacity = from_file(text).unwrap().capacity;
+        assert_eq!(capacity.cost_per_hour_millionths, cost, "{text}");
+        assert_eq!(capacity.monthly_users_per_concurrent_millionths, users, "{text}");
+    };
+    check("", 0, 20_000_000);
+    check("[capacity]\ncost_per_hour = 0.34\nmonthly_users_per_concurrent = 8", 340_000, 8_000_000);
+    check("capacity.monthly_users_per_concurrent = 0.0", 0, 0);
+    let file = from_file("capacity = { file = \"capacity.json\", allow_mismatch = true }").unwrap();
+    assert_eq!(
+        (file.capacity.file.as_str(), file.capacity.allow_mismatch),
+        ("capacity.json", true)
+    );
+    let given = [("PLIMSOLL_CAPACITY_COST_PER_HOUR", "1.5"), ("PLIMSOLL_CAPACITY_FILE", "a.json")];
+    let config = load(None, env(&given), &[]).unwrap();
+    assert_eq!(config.capacity.cost_per_hour_millionths, 1_500_000);
+    assert_eq!(config.capacity.file, "a.json");
+    let alone = from_file("capacity.allow_mismatch = true").unwrap();
+    assert!(alone.warnings.iter().any(|w| w.contains("nothing without capacity.file")));
 }
 
 #[test]
@@ -445,6 +486,10 @@ fn vary<T>(key: &key::Key<T>, target: &mut T, seed: u64) {
                 Kind::Duration(..) => Value::Plain(units::print_duration(number)),
                 _ => Value::Plain(number.to_string()),
             }
+        }
+        Kind::Decimal(min, max, _) => {
+            let number = min + seed % ((max - min).min(1_000_000_000) + 1);
+            Value::Plain(units::print_decimal(number))
         }
         Kind::Choice { names, .. } => {
             let at = seed as usize % names.len();

@@ -1,4 +1,4 @@
-//! Durations and sizes as people write them.
+//! Durations, sizes and decimal numbers as people write them.
 
 /// Units of a duration, largest first, in milliseconds.
 const DURATIONS: [(&str, u64); 5] =
@@ -62,6 +62,29 @@ pub fn print_size(bytes: u64) -> String {
     }
 }
 
+/// Digits behind the point that a decimal number may have.
+const DECIMAL_PLACES: usize = 6;
+/// A one, in the unit that decimal numbers are kept in.
+pub const DECIMAL_ONE: u64 = 1_000_000;
+
+/// Millionths of `3`, `0.5`, `12.25`.
+pub fn parse_decimal(text: &str) -> Option<u64> {
+    let (whole, part) = text.split_once('.').unwrap_or((text, "0"));
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    if !digits(whole) || !digits(part) || part.len() > DECIMAL_PLACES {
+        return None;
+    }
+    let part: u64 = format!("{part:0<DECIMAL_PLACES$}").parse().ok()?;
+    whole.parse::<u64>().ok()?.checked_mul(DECIMAL_ONE)?.checked_add(part)
+}
+
+/// The shortest text [`parse_decimal`] reads as `millionths`.
+pub fn print_decimal(millionths: u64) -> String {
+    let (whole, part) = (millionths / DECIMAL_ONE, millionths % DECIMAL_ONE);
+    let text = format!("{whole}.{part:0DECIMAL_PLACES$}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
 fn split_number(text: &str) -> Option<(u64, &str)> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, rest) = text.split_at_checked(digits)?;
@@ -108,16 +131,35 @@ mod tests {
         }
     }
 
+    #[test]
+    fn decimals() {
+        for (text, millionths, printed) in [
+            ("0", 0, "0"),
+            ("3", 3_000_000, "3"),
+            ("0.5", 500_000, "0.5"),
+            ("12.250", 12_250_000, "12.25"),
+            ("100.000001", 100_000_001, "100.000001"),
+        ] {
+            assert_eq!(parse_decimal(text), Some(millionths), "{text}");
+            assert_eq!(print_decimal(millionths), printed);
+        }
+        let huge = u64::MAX.to_string();
+        for bad in ["", ".", "1.", ".5", "-1", "+1", "1e3", "nan", "0.0000001", "1_0", &huge] {
+            assert_eq!(parse_decimal(bad), None, "{bad}");
+        }
+    }
+
     proptest! {
         #[test]
         fn what_is_printed_is_read_again(n: u64) {
+            prop_assert_eq!(parse_decimal(&print_decimal(n)), Some(n));
             prop_assert_eq!(parse_duration(&print_duration(n)), Some(n));
             prop_assert_eq!(parse_size(&print_size(n)), Some(n));
         }
 
         #[test]
         fn any_text_is_survived(text in "\\PC{0,12}") {
-            let _ = (parse_duration(&text), parse_size(&text));
+            let _ = (parse_duration(&text), parse_size(&text), parse_decimal(&text));
         }
     }
 }

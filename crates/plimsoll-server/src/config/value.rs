@@ -12,6 +12,8 @@ pub(super) struct Node {
 pub(super) enum Value {
     Bool(bool),
     Int(i64),
+    /// With a fraction or an exponent, as written.
+    Decimal(String),
     Text(String),
     /// From the environment or a flag: its type is what the key says.
     Plain(String),
@@ -34,6 +36,7 @@ impl Value {
         match self {
             Self::Bool(value) => value.to_string(),
             Self::Int(value) => value.to_string(),
+            Self::Decimal(text) => text.clone(),
             Self::Text(text) | Self::Plain(text) => {
                 let short: String = text.chars().take(40).collect();
                 format!("{short:?}")
@@ -85,7 +88,7 @@ fn toml_node(at: usize, value: &DeValue<'_>) -> Node {
             Err(_) => Value::Other("a number beyond 64 bits"),
         },
         DeValue::String(text) => Value::Text(text.to_string()),
-        DeValue::Float(_) => Value::Other("a number with a fraction"),
+        DeValue::Float(value) => Value::Decimal(value.as_str().to_owned()),
         DeValue::Datetime(_) => Value::Other("a date"),
         DeValue::Array(list) => Value::List(
             list.iter().map(|item| toml_node(item.span().start, item.get_ref())).collect(),

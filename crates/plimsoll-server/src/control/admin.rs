@@ -3,7 +3,7 @@
 use super::http::{Reply, json, key_of, reply, serve_connection, text};
 use super::status;
 use crate::node::Node;
-use crate::telemetry::metrics;
+use crate::telemetry::{live, metrics};
 use crate::worker::letter::{Order, Report};
 use hyper::body::Incoming;
 use hyper::{Method, Request, StatusCode};
@@ -19,7 +19,7 @@ const READY_PATIENCE: Duration = Duration::from_secs(1);
 /// Serves the admin paths for ever.
 pub async fn serve(listener: TcpListener, node: Arc<Node>) {
     let room = Arc::new(Semaphore::new(limits::ADMIN_CONNECTIONS_MAX));
-    let rates = status::Rates::spawn(Arc::clone(&node));
+    live::spawn(Arc::clone(&node));
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
@@ -30,11 +30,11 @@ pub async fn serve(listener: TcpListener, node: Arc<Node>) {
             }
         };
         let Ok(permit) = Arc::clone(&room).try_acquire_owned() else { continue };
-        let (node, rates) = (Arc::clone(&node), Arc::clone(&rates));
+        let node = Arc::clone(&node);
         tokio::spawn(async move {
             let handle = |request| {
-                let (node, rates) = (Arc::clone(&node), Arc::clone(&rates));
-                async move { answer(request, &node, &rates).await }
+                let node = Arc::clone(&node);
+                async move { answer(request, &node).await }
             };
             serve_connection(stream, handle).await;
             drop(permit);
@@ -42,7 +42,7 @@ pub async fn serve(listener: TcpListener, node: Arc<Node>) {
     }
 }
 
-async fn answer(request: Request<Incoming>, node: &Node, rates: &status::Rates) -> Reply {
+async fn answer(request: Request<Incoming>, node: &Node) -> Reply {
     let path = request.uri().path();
     if path.starts_with("/admin/") && !allowed(&request, node) {
         return text(StatusCode::UNAUTHORIZED, "an admin key is needed\n");
@@ -56,7 +56,7 @@ async fn answer(request: Request<Incoming>, node: &Node, rates: &status::Rates) 
         "/metrics" => {
             reply(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", metrics::render(node))
         }
-        "/admin/status" => json(StatusCode::OK, status::render(node, rates)),
+        "/admin/status" => json(StatusCode::OK, status::render(node)),
         _ => text(StatusCode::NOT_FOUND, "not found\n"),
     }
 }

@@ -3,6 +3,7 @@
 
 mod admin;
 mod api;
+pub mod capacity;
 mod demo;
 mod http;
 mod status;
@@ -10,7 +11,8 @@ mod status;
 use crate::auth::Verifier;
 use crate::config::Config;
 use crate::node::{Node, Parts};
-use crate::worker::core::Shared;
+use crate::telemetry::machine::worker_count;
+use crate::worker::core::{LoadLine, Shared};
 use crate::worker::listener::listen;
 use plimsoll_core::channel::Channels;
 use std::io;
@@ -32,6 +34,9 @@ pub enum StartError {
     /// A key of the configuration cannot be used.
     #[error("configuration: {0}")]
     Config(String),
+    /// The file of capacities cannot be used.
+    #[error("{0}")]
+    Capacity(#[from] capacity::CapacityError),
     /// The system refused something.
     #[error("{0}")]
     System(#[from] io::Error),
@@ -54,11 +59,15 @@ pub fn run(
     ready: impl FnOnce(Addresses),
 ) -> Result<(), StartError> {
     raise_descriptor_limit();
+    let capacity = capacity::load(&config)?;
+    if let Some(what) = capacity.source.as_ref().and_then(|source| source.mismatch.as_ref()) {
+        tracing::warn!("capacity.file is of another build or machine, and counts: {what}");
+    }
     let admin_address = config.server.admin_listen;
     let admin = TcpListener::bind(admin_address)
         .map_err(|source| StartError::Listen { address: admin_address, source })?;
     admin.set_nonblocking(true)?;
-    let workers = worker_count(&config);
+    let workers = worker_count(config.server.workers);
     let address = config.server.listen;
     let listeners =
         listen(address, workers).map_err(|source| StartError::Listen { address, source })?;
@@ -71,7 +80,7 @@ pub fn run(
     }
     let addresses = Addresses { clients: config.server.listen, admin: admin.local_addr()? };
     let shared = shared_of(&config, workers)?;
-    let (node, parts) = Node::start(config, shared, listeners)?;
+    let (node, parts) = Node::start(config, capacity, shared, listeners)?;
     spawn_admin(admin, Arc::clone(&node))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     ready(addresses);
@@ -109,15 +118,8 @@ fn shared_of(config: &Config, workers: usize) -> Result<Arc<Shared>, StartError>
         channels: Arc::new(channels),
         tokens: Box::new(tokens),
         workers,
+        line: LoadLine::default(),
     }))
-}
-
-fn worker_count(config: &Config) -> usize {
-    let wanted = match config.server.workers {
-        0 => std::thread::available_parallelism().map_or(1, usize::from),
-        n => n,
-    };
-    wanted.min(plimsoll_core::limits::WORKERS_MAX)
 }
 
 /// A thread and runtime of its own: it answers while the workers and the API are busy.

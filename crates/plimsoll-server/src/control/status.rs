@@ -1,65 +1,21 @@
 //! `/admin/status`: the state of the node in one object.
 
+use super::capacity::Capacity;
 use crate::node::Node;
+use crate::telemetry::live::Sample;
 use crate::telemetry::memory;
-use serde_json::json;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
-
-/// What happened per second, over the last second.
-#[derive(Default)]
-pub struct Rates {
-    values: [AtomicU64; 4],
-}
-
-/// Counters whose rates are told, in the order of `Rates::values`.
-const RATED: [&str; 4] = ["messages_in", "messages_out", "connects", "bytes_out"];
-
-impl Rates {
-    /// Samples once a second for ever.
-    pub fn spawn(node: Arc<Node>) -> Arc<Self> {
-        let rates = Arc::new(Self::default());
-        let sampled = Arc::clone(&rates);
-        tokio::spawn(async move {
-            let mut before = (Instant::now(), totals(&node));
-            loop {
-                tokio::time::sleep(Duration::from_secs(1)).await;
-                let now = (Instant::now(), totals(&node));
-                let seconds = now.0.duration_since(before.0).as_secs_f64().max(0.001);
-                for ((cell, a), b) in sampled.values.iter().zip(before.1).zip(now.1) {
-                    let rate = b.saturating_sub(a) as f64 / seconds;
-                    cell.store(rate.round() as u64, Ordering::Relaxed);
-                }
-                before = now;
-            }
-        });
-        rates
-    }
-}
-
-fn totals(node: &Node) -> [u64; 4] {
-    let sum = |pick: fn(&crate::telemetry::stats::WorkerStats) -> u64| {
-        node.stats.iter().map(|s| pick(s)).sum()
-    };
-    [
-        sum(|s| s.messages_in.get()),
-        sum(|s| s.messages_out.get()),
-        sum(|s| s.established.get()),
-        sum(|s| s.bytes_out.get()),
-    ]
-}
+use plimsoll_capacity::headroom::Load;
+use serde_json::{Map, Value, json};
 
 /// What is lost when this node ends.
 const LOSS_WINDOW: &str = "history, presence and positions live in this process and end with it";
 
 /// The object.
-pub fn render(node: &Node, rates: &Rates) -> String {
-    let rates: serde_json::Map<String, serde_json::Value> = RATED
-        .iter()
-        .zip(&rates.values)
-        .map(|(name, v)| (format!("{name}_per_second"), v.load(Ordering::Relaxed).into()))
-        .collect();
+pub fn render(node: &Node) -> String {
+    let sample = node.live.sample();
+    let rates = sample.rates.iter();
+    let rates: Map<String, Value> =
+        rates.map(|(name, rate)| (format!("{name}_per_second"), (*rate).into())).collect();
     let workers: Vec<_> = node
         .stats
         .iter()
@@ -87,7 +43,95 @@ pub fn render(node: &Node, rates: &Rates) -> String {
         "channels": channels,
         "rates": rates,
         "memory": { "resident_bytes": memory::resident_bytes() },
+        "usage": by_load(Load::ALL.map(|load| (load, Some(sample.usage.of(load))))),
+        "headroom": by_load(sample.headroom.iter().map(|(load, ratio)| (*load, Some(*ratio)))),
+        "limiting": limiting(&sample).map(Load::name),
+        "time_to_line_seconds": by_load(sample.seconds_to_line.iter().copied()),
+        "cost": cost(&sample, &node.capacity),
+        "capacity": capacity(&node.capacity),
+        "fingerprint": node.capacity.here,
         "loss_window": LOSS_WINDOW,
     });
     format!("{status:#}\n")
+}
+
+/// The load with the least headroom.
+fn limiting(sample: &Sample) -> Option<Load> {
+    let least = sample.headroom.iter().min_by(|a, b| a.1.total_cmp(&b.1));
+    least.map(|(load, _)| *load)
+}
+
+fn by_load(values: impl IntoIterator<Item = (Load, Option<f64>)>) -> Map<String, Value> {
+    values.into_iter().map(|(load, value)| (load.name().to_owned(), json!(value))).collect()
+}
+
+fn cost(sample: &Sample, capacity: &Capacity) -> Value {
+    let known = |value: f64| Some(value).filter(|v| *v > 0.0);
+    let price = &capacity.price;
+    json!({
+        "per_hour": known(price.cost_per_hour),
+        "monthly_users_per_concurrent": known(price.monthly_users_per_concurrent),
+        "per_connection_month": sample.costs.per_connection_month,
+        "per_million_deliveries": sample.costs.per_million_deliveries,
+        "per_monthly_active_user": sample.costs.per_monthly_active_user,
+    })
+}
+
+/// Where the load lines come from, and what they are.
+fn capacity(capacity: &Capacity) -> Value {
+    let lines = Load::ALL.into_iter().filter_map(|load| Some((load, capacity.lines.of(load)?)));
+    let rated = by_load(lines.map(|(load, line)| (load, Some(line))));
+    match &capacity.source {
+        None => json!({ "source": "machine", "rated": rated }),
+        Some(source) => json!({
+            "source": "measured",
+            "file": source.path,
+            "measured_at": source.file.measured_at,
+            "quick": source.file.quick,
+            "mismatch": source.mismatch,
+            "rated": rated,
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::control::capacity;
+    use plimsoll_capacity::headroom::Costs;
+
+    #[test]
+    fn the_least_headroom_limits() {
+        let check = |headroom: &[(Load, f64)], expect: Option<Load>| {
+            let sample = Sample { headroom: headroom.to_vec(), ..Sample::default() };
+            assert_eq!(limiting(&sample), expect);
+        };
+        check(&[], None);
+        check(&[(Load::Cpu, 0.4), (Load::Memory, -0.1), (Load::Egress, 0.9)], Some(Load::Memory));
+    }
+
+    #[test]
+    fn what_is_not_known_is_null() {
+        let mut config = Config::default();
+        config.policy.client.connection_limit = 500;
+        let unpriced = capacity::load(&config).unwrap();
+        let value = super::capacity(&unpriced);
+        assert_eq!(
+            (&value["source"], &value["rated"]["connections"]),
+            (&json!("machine"), &json!(500.0))
+        );
+        assert!(value["rated"].get("deliveries").is_none());
+        let sample = Sample {
+            costs: Costs { per_connection_month: Some(0.01), ..Costs::default() },
+            ..Sample::default()
+        };
+        let value = cost(&sample, &unpriced);
+        assert_eq!(
+            (&value["per_hour"], &value["per_connection_month"]),
+            (&Value::Null, &json!(0.01))
+        );
+        let times = by_load([(Load::Cpu, None), (Load::Memory, Some(60.0))]);
+        assert_eq!(json!(times), json!({ "cpu": null, "memory": 60.0 }));
+    }
 }

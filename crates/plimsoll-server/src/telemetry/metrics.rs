@@ -1,8 +1,10 @@
 //! `/metrics`: every metric declared once, in Prometheus' text form.
 
+use super::live::Sample;
 use super::memory;
 use super::stats::{Cell, Histogram, WorkerStats};
 use crate::node::Node;
+use plimsoll_capacity::headroom::Load;
 use std::fmt::Write;
 use std::sync::Arc;
 
@@ -19,6 +21,10 @@ enum Source {
     Histogram(fn(&WorkerStats) -> &Histogram),
     /// A figure of the whole node.
     Node(fn(&Node) -> f64),
+    /// A figure of the last second; the metric is absent where there is none.
+    Live(fn(&Sample) -> Option<f64>),
+    /// Figures of the last second, by resource.
+    Resources(fn(&Sample) -> Vec<(Load, f64)>),
 }
 
 struct Metric {
@@ -48,7 +54,8 @@ const METRICS: &[Metric] = &[
     gauge("realtime_active_connections", "WebSocket connections now.", Source::Sum(|s| &s.active)),
     gauge(
         "realtime_connection_capacity",
-        "Connections this node accepts: client.connection_limit, or its file descriptors.",
+        "Connections this node can carry: the rated ones of capacity.file, client.connection_limit \
+         or its file descriptors, whichever is least.",
         Source::Node(capacity),
     ),
     counter(
@@ -123,6 +130,11 @@ const METRICS: &[Metric] = &[
         "Publications accepted.",
         Source::Sum(|s| &s.publications),
     ),
+    counter(
+        "plimsoll_publication_bytes_total",
+        "Bytes of the payloads of publications accepted.",
+        Source::Sum(|s| &s.publication_bytes),
+    ),
     counter("plimsoll_deliveries_total", "Publications delivered.", Source::Sum(|s| &s.deliveries)),
     gauge(
         "plimsoll_queued_bytes",
@@ -136,6 +148,38 @@ const METRICS: &[Metric] = &[
             "recovered",
             &[("true", |s| &s.recovered), ("false", |s| &s.not_recovered)],
         ),
+    ),
+    counter(
+        "plimsoll_reconnects_total",
+        "Connections that recovered a subscription within 10 s of their start: clients that came \
+         back.",
+        Source::Sum(|s| &s.reconnects),
+    ),
+    gauge(
+        "plimsoll_headroom_ratio",
+        "1 - use / load line, by resource: 1 idle, 0 at the line, at least -1.",
+        Source::Resources(|s| s.headroom.clone()),
+    ),
+    gauge(
+        "plimsoll_time_to_line_seconds",
+        "Until the load line, if the last 15 minutes go on; +Inf when there is no such trend.",
+        Source::Resources(seconds_to_line),
+    ),
+    gauge(
+        "plimsoll_cost_per_connection_month",
+        "Of a connection held for 720 hours, at the mean use of 15 minutes; in the currency of \
+         capacity.cost_per_hour.",
+        Source::Live(|s| s.costs.per_connection_month),
+    ),
+    gauge(
+        "plimsoll_cost_per_million_deliveries",
+        "Of a million deliveries, likewise.",
+        Source::Live(|s| s.costs.per_million_deliveries),
+    ),
+    gauge(
+        "plimsoll_cost_per_monthly_active_user",
+        "Of a monthly active user for 720 hours, likewise.",
+        Source::Live(|s| s.costs.per_monthly_active_user),
     ),
     counter("plimsoll_error_replies_total", "Commands refused.", Source::Sum(|s| &s.error_replies)),
     counter(
@@ -177,13 +221,21 @@ const METRICS: &[Metric] = &[
 /// All metrics in Prometheus' text form.
 pub fn render(node: &Node) -> String {
     let mut out = String::with_capacity(16 * 1024);
+    let sample = node.live.sample();
     for metric in METRICS {
         let Metric { name, kind, help, source } = metric;
+        if matches!(source, Source::Live(of) if of(&sample).is_none()) {
+            continue;
+        }
         // Writing to a `String` cannot fail.
         let _ = write!(out, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
         let _ = match source {
             Source::Sum(cell) => writeln!(out, "{name} {}", sum(&node.stats, *cell)),
             Source::Node(value) => writeln!(out, "{name} {}", value(node)),
+            Source::Live(of) => of(&sample).iter().try_for_each(|v| writeln!(out, "{name} {v}")),
+            Source::Resources(of) => of(&sample).iter().try_for_each(|(load, value)| {
+                writeln!(out, "{name}{{resource=\"{}\"}} {}", load.name(), number(*value))
+            }),
             Source::Labelled(label, cells) => cells.iter().try_for_each(|(value, cell)| {
                 writeln!(out, "{name}{{{label}=\"{value}\"}} {}", sum(&node.stats, *cell))
             }),
@@ -223,12 +275,17 @@ fn write_histogram(
 }
 
 fn capacity(node: &Node) -> f64 {
-    let limit = node.config.policy.client.connection_limit;
-    if limit > 0 {
-        return limit as f64;
-    }
-    let descriptors = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-    descriptors.map_or(0.0, |n| n as f64)
+    node.capacity.lines.of(Load::Connections).unwrap_or_default()
+}
+
+fn seconds_to_line(sample: &Sample) -> Vec<(Load, f64)> {
+    let all = sample.seconds_to_line.iter();
+    all.map(|(load, seconds)| (*load, seconds.unwrap_or(f64::INFINITY))).collect()
+}
+
+/// A number as Prometheus writes it.
+fn number(value: f64) -> String {
+    if value == f64::INFINITY { "+Inf".into() } else { value.to_string() }
 }
 
 #[cfg(test)]
@@ -249,6 +306,12 @@ mod tests {
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), METRICS.len());
+    }
+
+    #[test]
+    fn numbers() {
+        assert_eq!(number(f64::INFINITY), "+Inf");
+        assert_eq!(number(-0.25), "-0.25");
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! Figures and logs.
 
+pub mod live;
 pub mod log;
+pub mod machine;
 pub mod memory;
 pub mod metrics;
 pub mod stats;

@@ -2,6 +2,7 @@
 //!
 //! A load and a store without a lock prefix each: the price of a counter on the hot path.
 
+use crate::load::lag::LagMeter;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// A number with one writer.
@@ -81,6 +82,8 @@ pub const RECIPIENTS: &[f64] = &[1.0, 5.0, 10.0, 25.0, 50.0, 100.0, 500.0, 1_000
 /// Everything one worker counts.
 #[derive(Debug)]
 pub struct WorkerStats {
+    /// How late the loop is.
+    pub lag: LagMeter,
     /// WebSocket connections now.
     pub active: Cell,
     /// Upgrades completed.
@@ -105,6 +108,8 @@ pub struct WorkerStats {
     pub bytes_out: Cell,
     /// Publications appended at this home.
     pub publications: Cell,
+    /// Bytes of their payloads.
+    pub publication_bytes: Cell,
     /// Publications delivered to subscribers.
     pub deliveries: Cell,
     /// Ephemeral publications not queued for a connection that was behind.
@@ -127,6 +132,8 @@ pub struct WorkerStats {
     pub recovered: Cell,
     /// Recoveries that were told to be incomplete.
     pub not_recovered: Cell,
+    /// Connections that recovered a subscription soon after their start.
+    pub reconnects: Cell,
     /// Error replies.
     pub error_replies: Cell,
     /// Connections cut because they did not keep up (3008).
@@ -157,6 +164,7 @@ impl Default for WorkerStats {
     fn default() -> Self {
         let c = Cell::default;
         Self {
+            lag: LagMeter::default(),
             active: c(),
             established: c(),
             closed: c(),
@@ -169,6 +177,7 @@ impl Default for WorkerStats {
             messages_out: c(),
             bytes_out: c(),
             publications: c(),
+            publication_bytes: c(),
             deliveries: c(),
             dropped_ephemeral: c(),
             conflated: c(),
@@ -180,6 +189,7 @@ impl Default for WorkerStats {
             presence_updates: c(),
             recovered: c(),
             not_recovered: c(),
+            reconnects: c(),
             error_replies: c(),
             slow: c(),
             write_errors: c(),

@@ -49,6 +49,8 @@ pub(super) struct Open {
     /// throw away pushes of channels that they have not been told of.
     #[allow(clippy::box_collection)]
     pub held: Option<Box<Vec<u8>>>,
+    /// Counted as one that came back. Here, where it does not make the allocation larger.
+    pub returned: bool,
 }
 
 pub(super) const NO_ENTRY: u32 = u32::MAX;

@@ -28,7 +28,7 @@ impl Core {
     fn perform_one(&mut self, slot: u32, effect: Effect, io: &mut impl Io) {
         match effect {
             Effect::Reply { id, body } => {
-                self.count_recoveries(&body);
+                self.count_recoveries(slot, &body);
                 let write = |out: &mut Vec<u8>| centrifugo::write_reply(out, id, &body);
                 match is_about_a_stream(&body) {
                     true => self.send_text(slot, write),
@@ -61,7 +61,7 @@ impl Core {
         self.send_text(slot, |out| centrifugo::write_push(out, push));
         // The push has no room for what recovery found: it follows as if it were live.
         if let Push::Subscribe { channel, result } = push {
-            self.count_recovery(result);
+            self.count_recovery(slot, result);
             for publication in &result.publications {
                 self.send_text(slot, |out| {
                     centrifugo::write_publication(out, channel, publication);
@@ -70,18 +70,30 @@ impl Core {
         }
     }
 
-    fn count_recoveries(&self, body: &ReplyBody) {
+    fn count_recoveries(&mut self, slot: u32, body: &ReplyBody) {
         match body {
-            ReplyBody::Subscribe(s) => self.count_recovery(s),
-            ReplyBody::Connect(c) => c.subs.iter().for_each(|(_, s)| self.count_recovery(s)),
+            ReplyBody::Subscribe(s) => self.count_recovery(slot, s),
+            ReplyBody::Connect(c) => {
+                c.subs.iter().for_each(|(_, s)| self.count_recovery(slot, s));
+            }
             _ => {}
         }
     }
 
-    fn count_recovery(&self, s: &SubscribeResult) {
-        if s.was_recovering {
-            let cell = if s.recovered { &self.stats.recovered } else { &self.stats.not_recovered };
-            cell.add(1);
+    fn count_recovery(&mut self, slot: u32, s: &SubscribeResult) {
+        if !s.was_recovering {
+            return;
+        }
+        let cell = if s.recovered { &self.stats.recovered } else { &self.stats.not_recovered };
+        cell.add(1);
+        // Nothing in the protocol says "I was here before". A client that did asks for what it
+        // missed at once; one that lost its place in a channel may do so at any time.
+        let now_ms = self.now.mono_ms;
+        let Some(conn) = self.conns.get_mut(slot) else { return };
+        let is_new = now_ms.saturating_sub(conn.opened_ms) <= limits::HANDSHAKE_MS;
+        if let Some(open) = conn.open_mut().filter(|open| is_new && !open.returned) {
+            open.returned = true;
+            self.stats.reconnects.add(1);
         }
     }
 

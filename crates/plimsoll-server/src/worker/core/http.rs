@@ -136,7 +136,8 @@ impl Core {
         let Some(conn) = self.conns.get_mut(slot) else { return };
         conn.compressed = compressed;
         conn.opened_ms = self.now.mono_ms;
-        let open = Open { session, decoder: Decoder::default(), deferred: None, held: None };
+        let decoder = Decoder::default();
+        let open = Open { session, decoder, deferred: None, held: None, returned: false };
         conn.stage = Stage::Open(Box::new(open));
         self.stats.established.add(1);
         self.stats.active.add(1);

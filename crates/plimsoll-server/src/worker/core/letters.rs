@@ -83,7 +83,10 @@ impl Core {
         }
         let outcome = self.home.handle(from, channel, request, self.now.mono_ms);
         match &outcome.event {
-            Some(Event::Publication(_)) => self.stats.publications.add(1),
+            Some(Event::Publication(publication)) => {
+                self.stats.publications.add(1);
+                self.stats.publication_bytes.add(publication.data.len() as u64);
+            }
             Some(_) => self.stats.presence_updates.add(1),
             None => {}
         }

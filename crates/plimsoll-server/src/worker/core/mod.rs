@@ -32,9 +32,11 @@ use plimsoll_core::session::{Context, Effect, Session};
 use plimsoll_core::token::TokenVerifier;
 use plimsoll_core::wheel::Wheel;
 use plimsoll_overload::actions::ShedQueues;
+use plimsoll_overload::gates::Gates;
 use plimsoll_transport::deflate::{Deflater, Inflater};
 use smallvec::SmallVec;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Tiers of clients; index 0 is for those without one.
 pub const TIERS_MAX: usize = 8;
@@ -49,6 +51,41 @@ pub struct Shared {
     pub tokens: Box<dyn TokenVerifier + Send + Sync>,
     /// Number of workers.
     pub workers: usize,
+    /// What the load allows, as the control thread says.
+    pub line: LoadLine,
+}
+
+/// What the control thread tells all workers about the load, published in one swap.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Told {
+    /// What may be done.
+    pub gates: Gates,
+    /// Bytes that the queues of all workers together may hold; 0 = the default.
+    pub outbound_budget_bytes: usize,
+}
+
+/// Where the control thread leaves what it decided, and workers pick it up: one relaxed load a
+/// turn as long as nothing changes.
+#[derive(Debug, Default)]
+pub struct LoadLine {
+    version: AtomicU64,
+    told: Mutex<Told>,
+}
+
+impl LoadLine {
+    /// Tells the workers; each has it from its next turn on.
+    pub fn tell(&self, told: Told) {
+        let mut cell = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if *cell != told {
+            *cell = told;
+            self.version.fetch_add(1, Ordering::Release);
+        }
+    }
+
+    /// What was told last.
+    pub fn told(&self) -> Told {
+        *self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// What the load line asks of the outgoing side of a worker.
@@ -110,6 +147,8 @@ pub struct Core {
     /// What the queues of this worker hold.
     meter: Meter,
     relief: Relief,
+    gates: Gates,
+    line_version: u64,
     next_relief_ms: u64,
     /// Until then hot channels gather.
     hot_free_ms: u64,
@@ -147,6 +186,8 @@ impl Core {
             behind: Vec::new(),
             meter: Meter::default(),
             relief: Relief::of_workers(shared.workers),
+            gates: Gates::default(),
+            line_version: 0,
             next_relief_ms: now.mono_ms,
             hot_free_ms: 0,
             spare_effects: Vec::new(),
@@ -162,6 +203,20 @@ impl Core {
         self.now = now;
         self.received_us = received_us;
         self.stats.turns.add(1);
+        let version = self.shared.line.version.load(Ordering::Acquire);
+        if version != self.line_version {
+            self.line_version = version;
+            self.obey(self.shared.line.told());
+        }
+    }
+
+    fn obey(&mut self, told: Told) {
+        self.gates = told.gates;
+        self.relief.batching_ms = told.gates.batching_window_ms;
+        self.relief.shed = told.gates.shed_queues;
+        if told.outbound_budget_bytes > 0 {
+            self.relief.budget_bytes = told.outbound_budget_bytes / self.shared.workers.max(1);
+        }
     }
 
     /// Milliseconds until [`Core::on_deadlines`] has something to do.
@@ -241,6 +296,7 @@ impl Core {
                 tokens: &*self.shared.tokens,
                 now: self.now,
                 random,
+                gates: &self.gates,
             };
             run(session, &context, &mut fx);
         }

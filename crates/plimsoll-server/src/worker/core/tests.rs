@@ -156,6 +156,7 @@ impl World {
             channels: Arc::new(Channels::new(channel).unwrap()),
             tokens: Box::new(NoTokens),
             workers: WORKERS,
+            line: LoadLine::default(),
         });
         let core = |id: usize| {
             let (stats, now) = (Arc::default(), Now::default());
@@ -261,7 +262,10 @@ impl World {
         let worker = self.rng.usize(..WORKERS);
         self.now += 1;
         if self.rng.u8(..50) == 0 {
-            self.cores[worker].relief.batching_ms = self.rng.u32(..3) * 10;
+            let batching_window_ms = self.rng.u32(..3) * 10;
+            let gates = Gates { batching_window_ms, ..Gates::default() };
+            let line = &self.cores[worker].shared.line;
+            line.tell(Told { gates, ..Told::default() });
         }
         let now = Now { mono_ms: self.now, unix_ms: self.now };
         self.cores[worker].begin_turn(now, 0);
@@ -430,9 +434,13 @@ fn run(seed: u64, tight: bool) -> [usize; 3] {
         assert_eq!(core.home.subscribed().count(), 0, "seed {seed}: interest is given back");
     }
     let seen: u64 = w.clients.iter().flat_map(|c| c.seen.values()).map(|(_, offset)| offset).sum();
-    let recovered = w.clients.iter().map(|c| c.recovered).sum();
+    let recovered: usize = w.clients.iter().map(|c| c.recovered).sum();
     let told = w.clients.iter().map(|c| c.tellings).sum();
     assert!(w.cores.iter().all(|c| c.meter.bytes() == 0), "seed {seed}: queues give all back");
+    let sum = |cell: fn(&WorkerStats) -> u64| w.cores.iter().map(|c| cell(&c.stats)).sum::<u64>();
+    let (returned, recoveries) = (sum(|s| s.reconnects.get()), sum(|s| s.recovered.get()));
+    assert!(recovered as u64 <= recoveries, "seed {seed}: {recovered} of {recoveries}");
+    assert!(returned <= recoveries && (returned > 0) == (recoveries > 0), "seed {seed}");
     [seen as usize, recovered, told]
 }
 
