@@ -11,6 +11,11 @@ pub const HEAD_BYTES_MAX: usize = 8 * 1024;
 pub const HEAD_COUNT_MAX: usize = 64;
 /// From accept to a complete request head, and to a complete `connect`, in milliseconds.
 pub const HANDSHAKE_MS: u64 = 10_000;
+/// How long a connect may wait at the door of a busy node, in milliseconds: less than the five
+/// seconds after which clients of the protocol give up.
+pub const PARKED_CONNECT_MS: u64 = 4_000;
+/// Connects waiting at the door of one worker; each costs a socket and the text that came.
+pub const PARKED_CONNECTS_MAX: usize = 4_096;
 /// Body of an HTTP API request, in bytes. A batch of 1,000 publications of 2 KB fits.
 pub const API_BODY_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Commands in one API batch, and channels in one broadcast.

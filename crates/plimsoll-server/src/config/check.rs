@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use plimsoll_core::limits;
 use plimsoll_core::policy::{ChannelOptions, RecoveryMode};
+use plimsoll_overload::feature::Class;
 
 use super::table::NAMESPACES;
 use super::{Config, ConfigError, Place};
@@ -280,6 +281,14 @@ impl Checker<'_> {
         if options.auto_cache_recover && options.recovery_mode != RecoveryMode::Cache {
             let message = "needs force_recovery_mode = \"cache\"";
             self.fail(&path("auto_cache_recover"), message);
+        }
+        let latest_only = options.recovery_mode == RecoveryMode::Cache;
+        if options.class == Class::Ephemeral && options.has_history() {
+            self.fail(&path("class"), "ephemeral publications are not kept: leave history off");
+        }
+        if options.class == Class::State && options.has_history() && !latest_only {
+            let message = "with history, a state needs force_recovery_mode = \"cache\"";
+            self.fail(&path("class"), message);
         }
         if options.force_push_join_leave && !options.join_leave {
             self.warn(format!("{section}: force_push_join_leave does nothing without join_leave"));

@@ -3,6 +3,7 @@
 
 use plimsoll_core::limits;
 use plimsoll_core::policy::{ChannelOptions, RecoveryMode};
+use plimsoll_overload::feature::{Class, Feature};
 
 use super::key::{At, Key, Kind, Number};
 use super::units::DECIMAL_ONE;
@@ -30,6 +31,10 @@ pub(super) const ENV_PREFIX: &str = "PLIMSOLL_";
 const fn key<T>(path: &'static str, kind: Kind<T>, doc: &'static str) -> Key<T> {
     Key { path, kind, doc }
 }
+
+/// Features that a namespace may serve, in the order of their names in the table.
+const FEATURES: [Feature; 4] =
+    [Feature::Typing, Feature::Presence, Feature::Receipts, Feature::Previews];
 
 /// Keys with one place in the configuration.
 #[rustfmt::skip]
@@ -258,6 +263,28 @@ pub(super) static OPTION_KEYS: &[Key<ChannelOptions>] = &[
             get: |o| o.recovery_mode as usize,
         },
         "What recovery delivers: `stream` = all missed publications, `cache` = the latest only."),
+    key("class", Kind::Choice {
+            names: &["durable", "state", "ephemeral"],
+            set: |o, at| o.class = match at {
+                1 => Class::State,
+                2 => Class::Ephemeral,
+                _ => Class::Durable,
+            },
+            get: |o| match o.class {
+                Class::State => 1,
+                Class::Ephemeral => 2,
+                _ => 0,
+            },
+        },
+        "What publications are worth when a client or the node cannot keep up: `durable` = never \
+         lost silently, `state` = only the latest counts, `ephemeral` = best effort, first to go."),
+    key("feature", Kind::Choice {
+            names: &["none", "typing", "presence", "receipts", "previews"],
+            set: |o, at| o.feature = FEATURES.get(at.wrapping_sub(1)).copied(),
+            get: |o| FEATURES.iter().position(|f| o.feature == Some(*f)).map_or(0, |at| at + 1),
+        },
+        "Which feature the channels serve; an overloaded node gives features up in a known order. \
+         `none` = the core, which is never given up."),
     key("auto_cache_recover", Kind::Bool(|o| &mut o.auto_cache_recover),
         "In cache mode, give the latest publication to new subscribers too."),
     key("allow_subscribe_for_client", Kind::Bool(|o| &mut o.allow_subscribe_for_client),

@@ -112,6 +112,14 @@ pub struct WorkerStats {
     pub publication_bytes: Cell,
     /// Publications delivered to subscribers.
     pub deliveries: Cell,
+    /// Connects that wait at the door now.
+    pub parked: Cell,
+    /// Connects refused at the door.
+    pub connects_refused: Cell,
+    /// Publications refused because the worker could not keep up.
+    pub publications_refused: Cell,
+    /// Ephemeral publications that came too soon after another one of the same client.
+    pub ephemeral_throttled: Cell,
     /// Ephemeral publications not queued for a connection that was behind.
     pub dropped_ephemeral: Cell,
     /// States replaced by newer ones before a slow connection got them.
@@ -179,6 +187,10 @@ impl Default for WorkerStats {
             publications: c(),
             publication_bytes: c(),
             deliveries: c(),
+            parked: c(),
+            connects_refused: c(),
+            publications_refused: c(),
+            ephemeral_throttled: c(),
             dropped_ephemeral: c(),
             conflated: c(),
             fell_behind: c(),

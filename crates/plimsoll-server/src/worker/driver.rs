@@ -122,6 +122,7 @@ impl Driver {
             self.survive(|d| d.core.on_deadlines(&mut d.sockets));
             self.accept_after_pause();
             self.flush();
+            self.core.end_turn(&mut self.sockets);
             waiting_letters = self.sockets.post_all();
             let was_idle = std::mem::replace(&mut idle, self.core.is_idle());
             if idle && !was_idle {

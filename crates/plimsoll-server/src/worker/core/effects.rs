@@ -245,6 +245,7 @@ impl Core {
     /// Forgets a connection and closes its socket.
     pub(super) fn remove(&mut self, slot: u32, io: &mut impl Io) {
         self.wheel.set(slot, u64::MAX);
+        self.leave_the_door(slot);
         self.special.set(slot, false);
         if let Some(conn) = self.conns.remove(slot) {
             if let Some(outbox) = conn.outbox {

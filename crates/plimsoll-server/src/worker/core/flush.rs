@@ -79,6 +79,12 @@ impl Core {
         }
     }
 
+    /// After the turn's last flush: how long everybody had to wait in it.
+    pub fn end_turn(&mut self, io: &mut impl Io) {
+        let now_us = io.micros();
+        self.throttle.turn_ended(now_us, now_us.saturating_sub(self.received_us));
+    }
+
     /// Writes the channels that are due. Hot ones together get at most half of the time: while the
     /// others have theirs, hot ones gather.
     fn flush_channels(&mut self, io: &mut impl Io) {

@@ -5,6 +5,7 @@
 
 mod conn;
 mod control;
+mod door;
 mod effects;
 mod flush;
 mod http;
@@ -29,9 +30,11 @@ use plimsoll_core::map::{self, Map};
 use plimsoll_core::model::{ConnKey, Now};
 use plimsoll_core::policy::Policy;
 use plimsoll_core::session::{Context, Effect, Session};
+use plimsoll_core::throttle::Throttle;
 use plimsoll_core::token::TokenVerifier;
 use plimsoll_core::wheel::Wheel;
 use plimsoll_overload::actions::ShedQueues;
+use plimsoll_overload::admission::{Admission, Ticket};
 use plimsoll_overload::gates::Gates;
 use plimsoll_transport::deflate::{Deflater, Inflater};
 use smallvec::SmallVec;
@@ -62,6 +65,8 @@ pub struct Told {
     pub gates: Gates,
     /// Bytes that the queues of all workers together may hold; 0 = the default.
     pub outbound_budget_bytes: usize,
+    /// Nothing is given up, whatever the load: workers do not refuse publications either.
+    pub line_is_off: bool,
 }
 
 /// Where the control thread leaves what it decided, and workers pick it up: one relaxed load a
@@ -149,6 +154,11 @@ pub struct Core {
     relief: Relief,
     gates: Gates,
     line_version: u64,
+    line_is_off: bool,
+    throttle: Throttle,
+    door: Admission,
+    /// Connections that wait at the door, with their generation.
+    tickets: Map<u32, (u32, Ticket)>,
     next_relief_ms: u64,
     /// Until then hot channels gather.
     hot_free_ms: u64,
@@ -188,6 +198,10 @@ impl Core {
             relief: Relief::of_workers(shared.workers),
             gates: Gates::default(),
             line_version: 0,
+            line_is_off: false,
+            throttle: Throttle::default(),
+            door: Admission::new(now.mono_ms, f64::MAX, limits::PARKED_CONNECTS_MAX),
+            tickets: map::with_seed(seed ^ 5),
             next_relief_ms: now.mono_ms,
             hot_free_ms: 0,
             spare_effects: Vec::new(),
@@ -214,6 +228,9 @@ impl Core {
         self.gates = told.gates;
         self.relief.batching_ms = told.gates.batching_window_ms;
         self.relief.shed = told.gates.shed_queues;
+        self.line_is_off = told.line_is_off;
+        let mine = told.gates.accepts_per_s / self.shared.workers.max(1) as f64;
+        self.door.steer(self.now.mono_ms, mine, told.gates.admission);
         if told.outbound_budget_bytes > 0 {
             self.relief.budget_bytes = told.outbound_budget_bytes / self.shared.workers.max(1);
         }
@@ -225,7 +242,9 @@ impl Core {
         let sweep = if self.home.is_empty() { u64::MAX } else { sweep };
         let held =
             self.hub.next_due_ms().map_or(u64::MAX, |at| at.saturating_sub(self.now.mono_ms));
-        self.wheel.wait_ms(self.now.mono_ms).unwrap_or(u64::MAX).min(sweep).min(held)
+        let door = self.door.next_deadline_ms(self.now.mono_ms);
+        let door = door.map_or(u64::MAX, |at| at.saturating_sub(self.now.mono_ms));
+        self.wheel.wait_ms(self.now.mono_ms).unwrap_or(u64::MAX).min(sweep).min(held).min(door)
     }
 
     /// Handles all deadlines that have passed.
@@ -235,6 +254,7 @@ impl Core {
             self.home.sweep(self.now.mono_ms);
             self.update_gauges();
         }
+        self.open_the_door(io);
         let mut due = std::mem::take(&mut self.due);
         self.wheel.expire(self.now.mono_ms, &mut due);
         for slot in due.drain(..) {

@@ -6,6 +6,7 @@ use super::*;
 use crate::worker::letter::{Letter, Report};
 use plimsoll_core::policy::{ChannelOptions, ChannelPolicy, ClientPolicy};
 use plimsoll_core::token::{ConnectionClaims, SubscriptionClaims, TokenError};
+use plimsoll_overload::gates::AdmissionFloor;
 use plimsoll_transport::ws;
 use std::collections::{HashMap, VecDeque};
 
@@ -457,4 +458,63 @@ fn every_seed_keeps_order_and_loses_nothing() {
     let [seen, recovered, told] = sums;
     let enough = seen > 1_000 && recovered > 100 && told > 50;
     assert!(enough, "void: {seen} seen, {recovered} recoveries, {told} told of a gap");
+}
+
+#[test]
+fn connects_beyond_the_pace_wait_and_those_who_come_back_go_first() {
+    let mut w = World::new(7, false);
+    let pace = |w: &World, per_s: f64, admission| {
+        let gates = Gates { accepts_per_s: per_s, admission, ..Gates::default() };
+        w.cores[0].shared.line.tell(Told { gates, ..Told::default() });
+    };
+    // One a second for each of the three workers.
+    pace(&w, 3.0, AdmissionFloor::ResumesFirst);
+    let turn = |w: &mut World, ms: u64| {
+        w.now += ms;
+        let now = Now { mono_ms: w.now, unix_ms: w.now };
+        w.cores[0].begin_turn(now, w.now * 1_000);
+        w.cores[0].on_deadlines(&mut w.ios[0]);
+        w.cores[0].flush(&mut w.ios[0]);
+    };
+    turn(&mut w, 1);
+    let come = |w: &mut World, extra: &str| -> u32 {
+        let (slot, _) = w.cores[0].on_accept();
+        w.ios[0].sockets.insert(slot, (Vec::new(), usize::MAX));
+        w.cores[0].on_bytes(slot, &mut HEAD.to_vec(), &mut w.ios[0]);
+        w.bytes(0, slot, &format!("{{\"id\":1,\"connect\":{{}}}}{extra}"));
+        slot
+    };
+    let recover = "\n{\"id\":2,\"subscribe\":{\"channel\":\"a\",\"recover\":true}}";
+    let new: Vec<u32> = (0..6).map(|_| come(&mut w, "")).collect();
+    let back: Vec<u32> = (0..3).map(|_| come(&mut w, recover)).collect();
+    let answered = |w: &World, slot: u32, word: &str| {
+        let sent = w.ios[0].sockets.get(&slot).map(|(bytes, _)| bytes.clone()).unwrap_or_default();
+        String::from_utf8_lossy(&sent).contains(word)
+    };
+    let let_in = |w: &World, slots: &[u32]| {
+        slots.iter().filter(|s| answered(w, **s, "\"connect\":{")).count()
+    };
+    turn(&mut w, 1);
+    let waiting = w.cores[0].door.parked();
+    assert!(waiting >= 6, "{waiting} wait");
+    for _ in 0..40 {
+        turn(&mut w, 50);
+    }
+    let (news, backs) = (let_in(&w, &new), let_in(&w, &back));
+    assert!(backs > 0 && backs + news < 9, "{backs} came back, {news} are new");
+    for _ in 0..60 {
+        turn(&mut w, 50);
+    }
+    assert_eq!(w.cores[0].door.parked(), 0, "nobody waits longer than four seconds");
+    let refused = |s: &&u32| answered(&w, **s, "\"code\":503");
+    let all =
+        new.iter().chain(&back).filter(refused).count() + let_in(&w, &new) + let_in(&w, &back);
+    assert_eq!(all, 9, "everybody was answered");
+    assert!(let_in(&w, &back) >= 2, "those who come back go first");
+    // Without a pace everybody comes in at once.
+    pace(&w, f64::MAX, AdmissionFloor::All);
+    turn(&mut w, 1);
+    let free: Vec<u32> = (0..20).map(|_| come(&mut w, "")).collect();
+    turn(&mut w, 1);
+    assert_eq!(let_in(&w, &free), 20);
 }
