@@ -3,6 +3,7 @@
 use crate::http::{self, Response};
 use crate::metrics::Scrape;
 use crate::wait;
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -33,14 +34,7 @@ impl Server {
         let file = dir.path().join("plimsoll.toml");
         fs::write(&file, config).expect("the configuration is written");
         let log = File::create(dir.path().join("log")).expect("a file for the log");
-        let mut command = Command::new(binary());
-        // Settings come from the file alone; `PLIMSOLL_BIN` would be an unknown one.
-        for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("PLIMSOLL_") {
-                command.env_remove(name);
-            }
-        }
-        let mut child = command
+        let mut child = command()
             .args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
             .arg("--config")
             .arg(&file)
@@ -141,6 +135,26 @@ impl Drop for Server {
             let _ = child.wait();
         }
     }
+}
+
+/// The binary with these arguments, to its end: whether it succeeded, and what it said on standard
+/// output and standard error.
+pub fn run<S: AsRef<OsStr>>(arguments: &[S]) -> (bool, String, String) {
+    let output =
+        command().args(arguments).stdin(Stdio::null()).output().expect("the process starts");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.success(), text(&output.stdout), text(&output.stderr))
+}
+
+/// Settings come from files and arguments alone; `PLIMSOLL_BIN` would be an unknown one.
+fn command() -> Command {
+    let mut command = Command::new(binary());
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("PLIMSOLL_") {
+            command.env_remove(name);
+        }
+    }
+    command
 }
 
 /// `PLIMSOLL_BIN`, or the release build beside the one of this test.

@@ -1,5 +1,6 @@
 //! `plimsoll bench`: its command line.
 
+use crate::fleet;
 use crate::ramps::CapacityArgs;
 use crate::scenarios::connect::ConnectArgs;
 use crate::scenarios::fanout::FanoutArgs;
@@ -30,6 +31,9 @@ enum Command {
     Idle(IdleArgs),
     Verify(VerifyArgs),
     Capacity(CapacityArgs),
+    /// A process of a fleet: started by another one, not by people.
+    #[command(hide = true)]
+    Agent,
 }
 
 impl Bench {
@@ -43,6 +47,7 @@ impl Bench {
             Command::Idle(args) => ("idle", json(&args.common), args.execute()),
             Command::Verify(args) => ("verify", args.json, args.execute()),
             Command::Capacity(args) => return args.run(),
+            Command::Agent => return fleet::agent(),
         };
         conclude(scenario, json, result)
     }

@@ -29,6 +29,10 @@ pub const WORKLOAD_BYTES_MAX: u64 = 1 << 20;
 
 /// Threads of a fleet in one process: more than this finds no cores.
 pub const FLEET_THREADS_MAX: usize = 256;
+/// Processes of a fleet: each takes at least some of a core.
+pub const FLEET_PROCESSES_MAX: usize = 64;
+/// Reasons of failures that processes tell each other of; there are some twenty.
+pub const REASONS_MAX: usize = 64;
 /// Longest time a histogram tells apart, in microseconds: one hour. A run does not wait longer.
 pub const LATENCY_US_MAX: u64 = 3_600_000_000;
 /// Significant digits of a histogram: 0.1 %, far finer than what a machine repeats.
@@ -68,8 +72,6 @@ pub const LEDGER_BYTES_MAX: u64 = 8 << 30;
 pub const VIOLATIONS_MAX: usize = 21;
 /// Subscriptions without history whose missing publications are looked for by name.
 pub const SEARCHES_MAX: usize = 64;
-/// Processes of clients: with 20,000 descriptors each they have enough for [`CLIENTS_MAX`].
-pub const PROCESSES_MAX: usize = 64;
 /// Worker threads of a server of our own, as its configuration has it.
 pub const WORKERS_MAX: usize = 256;
 /// Milliseconds over which clients come back evenly: a day.

@@ -31,7 +31,7 @@ impl Template {
             b"abcdefghijklmnopqrstuvwxyz eeeeaaoonnttiirrss ABCDEFGHIJ01234567";
         let mut random = fastrand::Rng::with_seed(seed);
         let mut letter = || LETTERS.get(random.usize(..LETTERS.len())).copied().unwrap_or(b' ');
-        Self { filler: (0..bytes_max.saturating_sub(ENVELOPE)).map(|_| letter()).collect() }
+        Self { filler: (0..bytes_max.max(BYTES_MIN) - ENVELOPE).map(|_| letter()).collect() }
     }
 
     /// Appends a payload of exactly `bytes` (at least [`BYTES_MIN`], at most the template's size)
@@ -137,6 +137,9 @@ mod tests {
     fn too_small_is_the_least_and_too_big_the_most() {
         assert_eq!(written(0).0.len(), BYTES_MIN);
         assert_eq!(written(100_000).0.len(), 4_096);
+        let mut out = Vec::new();
+        Template::new(0, 7).write(&mut out, (9, 1, 1), 0);
+        assert_eq!(out.len(), BYTES_MIN);
     }
 
     #[test]

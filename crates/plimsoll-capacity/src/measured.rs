@@ -90,14 +90,16 @@ pub struct MemoryModel {
     pub per_subscription_bytes: f64,
 }
 
-/// CPU microseconds: `k0` per second, and the others for each of their thing.
+/// CPU microseconds: `k0` per second, and the others for each of their thing, on a node that is
+/// nearly idle. A busy one does more at a time, and each thing costs less: see `saving`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct CostModel {
     /// Per second, whatever happens.
     pub base_us_per_s: f64,
     /// Per second for each connection (pings, timers).
     pub connection_us_per_s: f64,
-    /// For each connect, with its upgrade and first subscribe.
+    /// For each connect, with its upgrade, its first subscribe, and the close of the connection
+    /// that it comes for.
     pub connect_us: f64,
     /// For each publication.
     pub publish_us: f64,
@@ -107,6 +109,11 @@ pub struct CostModel {
     pub byte_us: f64,
     /// For each subscribe with recovery.
     pub recovery_us: f64,
+    /// What a busy node saves. With the sum of the above as `demand`, in µs per second, the CPU
+    /// time used is `demand / (1 + saving × demand)`; 0: all things always cost the same. Below
+    /// 1 / (1e6 × cores).
+    #[serde(default)]
+    pub saving: f64,
     /// Share of the variance that the model explains, 0 to 1.
     pub r_squared: f64,
     /// Largest |residual| as a share of the measured value, or of two hundredths of a core where
@@ -201,6 +208,10 @@ pub struct Step {
     /// Microseconds per second in which the server wanted to run and its quota did not let it.
     #[serde(default)]
     pub throttled_us_per_s: f64,
+    /// Microseconds per second in which the server was ready to run and something else had the
+    /// processor. On a machine that does nothing else it is a few per cent of a core.
+    #[serde(default)]
+    pub waited_us_per_s: f64,
     /// CPU microseconds of the generator per second.
     pub generator_cpu_us_per_s: f64,
     /// Resident bytes of the server at the end of the step.

@@ -57,7 +57,7 @@ pub fn sensitivity(input: &Input, plan: &Plan) -> Vec<Row> {
             };
             let (halved, doubled) = (with(value / 2.0), with(value * 2.0));
             let any = halved.is_some() || doubled.is_some();
-            any.then(|| Row { input: name, value, halved, doubled })
+            any.then_some(Row { input: name, value, halved, doubled })
         })
         .collect();
     rows.sort_by(|a, b| b.reach(plan).total_cmp(&a.reach(plan)));

@@ -101,7 +101,7 @@ pub const ACTIONS: [ActionRow; ACTIONS_COUNT] = [
         "compression_on",
         &[Egress],
         (0.75, 0.90),
-        "new frames compressed from s = 0.5 until s = 0; s fades while CPU is between 0.60 and 0.75",
+        "new frames compressed from s = 0.5 until s = 0; s fades from CPU 0.60 to 0.75",
     ),
     row(
         Action::IdleTimeout,

@@ -237,9 +237,8 @@ impl Controller {
 
     /// The levels of the load, whatever is pinned.
     fn levels(&mut self, now_ms: u64, signals: &Signals) -> Levels {
-        let score = |resources: &[Resource]| {
-            self.config.score.of(&self.outcome.pressures, resources).value
-        };
+        let score =
+            |resources: &[Resource]| self.config.score.of(&self.outcome.pressures, resources).value;
         let (work, admission) = (score(WORK_RESOURCES), score(ADMISSION_RESOURCES));
         // Without what is shed, the work would press so much.
         let demand = work / (1.0 - self.outcome.shed_ratio);

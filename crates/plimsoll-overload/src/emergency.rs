@@ -200,7 +200,7 @@ mod tests {
             PaceAccepts,
             DropCaches,
             ShrinkReadBuffers,
-            Step::ShedQueues,
+            ShedQueues,
             CatchUp,
             CloseIdle,
             CutPublishing,

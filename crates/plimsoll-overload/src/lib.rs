@@ -19,6 +19,8 @@ pub mod level;
 pub mod limits;
 pub mod notice;
 pub mod overrides;
+pub mod picture;
+pub mod reference;
 pub mod retry;
 pub mod score;
 pub mod signals;

@@ -55,13 +55,11 @@ impl Notice {
             .collect();
         let until = self.until_s.map(|s| format!(r#","until_s":{s}"#)).unwrap_or_default();
         // Every text in it is one of ours and needs no escape.
-        format!(
-            r#"{{"plimsoll":{{"type":"load","level":{},"level_name":"{}","features":{{{}}},"message":"{}"{until}}}}}"#,
-            self.level.number(),
-            self.level.name(),
-            features.join(","),
-            self.message(),
-        )
+        let (level, name, message) = (self.level.number(), self.level.name(), self.message());
+        let features = features.join(",");
+        let load = format!(r#""type":"load","level":{level},"level_name":"{name}""#);
+        let rest = format!(r#""features":{{{features}}},"message":"{message}"{until}"#);
+        format!(r#"{{"plimsoll":{{{load},{rest}}}}}"#)
     }
 }
 

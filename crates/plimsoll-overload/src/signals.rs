@@ -184,7 +184,7 @@ pub const RESOURCES: [ResourceRow; RESOURCES_COUNT] = [
         "cpu",
         3.0,
         3.0,
-        "CPU use / rated use. 1 % throttled periods = 0.70, 20 % = 1.0. Stall adds up to 0.69",
+        "CPU use / rated use. 1 % throttled periods = 0.70, 20 % = 1.0. Stall counts up to 0.69",
     ),
     row(Resource::Lag, "lag", 1.0, 1.0, "p99 of the workers' loop lag / 20 ms"),
     row(
@@ -458,11 +458,8 @@ mod tests {
         check(open(99_000.0, 100_000.0), Resource::Descriptors, Some(1.0));
         assert!(urgent(&open(98_500.0, 100_000.0), &Resource::ALL));
         assert!(!urgent(&open(97_000.0, 100_000.0), &Resource::ALL));
-        let both = Signals {
-            handshakes_in_flight: Some(10.0),
-            handshakes_parked: Some(18.0),
-            ..none()
-        };
+        let both =
+            Signals { handshakes_in_flight: Some(10.0), handshakes_parked: Some(18.0), ..none() };
         check(both, Resource::Accept, Some(0.9));
         check(Signals { connections: Some(500.0), ..none() }, Resource::Connections, Some(0.5));
         check(Signals { egress_bytes_per_s: Some(2e6), ..none() }, Resource::Egress, Some(2.0));

@@ -2,6 +2,8 @@
 //!
 //! A failing trace names its seed; the generator below is all its randomness.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests may panic")]
+
 use plimsoll_overload::actions::{Action, Compression, PresenceScope, Strengths};
 use plimsoll_overload::controller::{Config, Controller, Outcome};
 use plimsoll_overload::feature::{Class, Feature};
@@ -330,7 +332,11 @@ fn never(seed: u64, before: Level, outcome: &Outcome) {
     let closing = [Resource::Memory, Resource::Descriptors, Resource::Connections];
     let p = outcome.pressures.highest(&closing).map_or(0.0, |(_, p)| p);
     if p < 0.85 {
-        assert_eq!(gates.idle_timeout_ms(300_000), 300_000, "seed {seed}: closed for another's sake");
+        assert_eq!(
+            gates.idle_timeout_ms(300_000),
+            300_000,
+            "seed {seed}: closed for another's sake"
+        );
     }
     assert!(p >= 1.0 || outcome.plan.close_idle == 0, "seed {seed}");
 }
@@ -425,7 +431,8 @@ fn no_looser(a: &Gates, b: &Gates) -> bool {
         (Some(a), Some(b)) => a.interval_ms <= b.interval_ms && a.members_max >= b.members_max,
     };
     let factor = |f: Option<f32>| f.unwrap_or(f32::INFINITY);
-    let shed = |g: &Gates| g.shed_queues.map_or((0, u32::MAX), |s| (s.queues_per_pass, s.bytes_min));
+    let shed =
+        |g: &Gates| g.shed_queues.map_or((0, u32::MAX), |s| (s.queues_per_pass, s.bytes_min));
     Feature::ALL.iter().all(|f| a.state(*f) <= b.state(*f))
         && typing
         && factor(a.ephemeral_factor) <= factor(b.ephemeral_factor)

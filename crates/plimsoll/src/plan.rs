@@ -81,7 +81,8 @@ macro_rules! values {
         #[derive(Debug, Args)]
         #[command(next_help_heading = $heading)]
         struct $name {
-            $($(#[$about])* #[arg(long, value_name = "VALUE", allow_hyphen_values = true
+            // A negative number is a value to be refused by its name, not an unknown flag.
+            $($(#[$about])* #[arg(long, value_name = "VALUE", allow_negative_numbers = true
                 $(, num_args = 0..=1, default_missing_value = $missing)?)]
             $field: Option<String>,)+
         }
@@ -158,19 +159,19 @@ values! {
 #[command(next_help_heading = "Plan")]
 struct OptionFlags {
     /// Use 1 / (1 + HEADROOM) of everything, instead of 70 % of connections and 60 % of rates.
-    #[arg(long, allow_hyphen_values = true)]
+    #[arg(long, allow_negative_numbers = true)]
     headroom: Option<String>,
     /// What may be lost at peak.
     #[arg(long, value_enum, default_value_t = Lose::Node)]
     survive: Lose,
     /// Zones the nodes stand in.
-    #[arg(long, default_value = "3", allow_hyphen_values = true)]
+    #[arg(long, default_value = "3", allow_negative_numbers = true)]
     zones: String,
     /// Contention between nodes, 0 to 1 (Universal Scalability Law).
-    #[arg(long, allow_hyphen_values = true)]
+    #[arg(long, allow_negative_numbers = true)]
     usl_sigma: Option<String>,
     /// Coherence between nodes, 0 to 1.
-    #[arg(long, allow_hyphen_values = true)]
+    #[arg(long, allow_negative_numbers = true)]
     usl_kappa: Option<String>,
     /// Take both from the capacity file, where they are measured over the workers of one node.
     #[arg(long, requires = "capacity", conflicts_with_all = ["usl_sigma", "usl_kappa"])]
@@ -182,7 +183,7 @@ struct OptionFlags {
     #[arg(long, value_name = "NAME")]
     node: Option<String>,
     /// Deliveries per second of one broker node, instead of the prices' figure.
-    #[arg(long, allow_hyphen_values = true)]
+    #[arg(long, allow_negative_numbers = true)]
     broker_deliveries_per_second: Option<String>,
 }
 
@@ -269,8 +270,9 @@ impl Plan {
         let of_name = prices.node(name).map_err(|e| e.to_string())?;
         let (node, law) = self.node(server, &mut notes)?;
         let zones = number("zones", Some(&self.options.zones))?.unwrap_or_default();
-        if zones.fract() != 0.0 {
-            return Err(format!("zones: {zones} is not allowed; give a whole number"));
+        // What is left to check of it is checked with the rest; a fraction would be cut off.
+        if zones.fract() != 0.0 || zones < 0.0 {
+            return Err(format!("zones: {zones} is not allowed; give a whole number from 2 on"));
         }
         let options = Options {
             survive: match self.options.survive {
@@ -374,4 +376,65 @@ fn read(path: &Path, most: usize) -> Result<String, String> {
 fn print(text: &str) {
     use std::io::Write;
     let _ = write!(std::io::stdout(), "{text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        plan: Plan,
+    }
+
+    fn parsed(flags: &str) -> Plan {
+        Line::try_parse_from(format!("plan {flags}").split_whitespace()).unwrap().plan
+    }
+
+    fn planned(flags: &str) -> plan::Plan {
+        plan::plan(&parsed(flags).input().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn flags_make_a_plan() {
+        let server = "--max-connections 100_000 --max-msgs-per-second-out 50000";
+        let features = "--typing-per-message 1 --join-leave --session-minutes 30 --receipts author";
+        let check = |flags: &str, needed, node, zone| {
+            let found = planned(&format!("{server} {flags}"));
+            let found = (found.servers_needed, found.survive_one_node, found.survive_one_zone);
+            assert_eq!(found, (needed, Some(node), Some(zone)), "{flags}");
+        };
+        check("--peak-multiplier 1", 28, 29, 42);
+        check("", 55, 56, 84);
+        check(&format!("{features} --peak-multiplier 1"), 86, 87, 129);
+        check(features, 171, 172, 258);
+        assert_eq!(planned("--survive zone --headroom 0.5").servers_to_run, 75);
+        assert_eq!(planned("--cost-per-hour 2").cost.node_per_hour, 2.0);
+        assert_eq!(planned("--node large").cost.node_per_hour, 0.4);
+    }
+
+    #[test]
+    fn nonsense_is_told_by_its_name() {
+        let check = |flags: &str, part: &str| {
+            let error = parsed(flags)
+                .input()
+                .map_err(|e| e.to_string())
+                .and_then(|input| plan::plan(&input).map_err(|e| e.to_string()));
+            let error = error.unwrap_err();
+            assert!(error.contains(part), "{error}");
+        };
+        check("--concurrent-users 0", "concurrent_users: 0 is not allowed");
+        check("--concurrent-users -5", "concurrent_users: -5 is not allowed");
+        check("--concurrent-users 1e18", "concurrent_users: 1000000000000000000");
+        check("--peak-multiplier NaN", "peak_multiplier: NaN");
+        check("--headroom -1", "headroom: -1");
+        check("--zones 2.5", "zones: 2.5");
+        check("--zones -1", "zones: -1 is not allowed");
+        check("--node golden", "node: \"golden\" is not allowed");
+        check("--broker-deliveries-per-second 0", "broker.deliveries_per_second: 0");
+        check("--workload no-such-file.toml", "no-such-file.toml");
+        check("--capacity x.json --max-connections 5", "not both");
+    }
 }

@@ -76,7 +76,7 @@ impl Counters {
     }
 
     /// The members that only grow.
-    fn sums(&mut self) -> [&mut u64; 14] {
+    pub(super) fn sums(&mut self) -> [&mut u64; 14] {
         let [recovered, lost] = &mut self.recoveries;
         [
             &mut self.attempts,
@@ -96,7 +96,8 @@ impl Counters {
         ]
     }
 
-    fn histograms(&mut self) -> [&mut Histogram<u64>; 5] {
+    /// Its histograms.
+    pub(super) fn histograms(&mut self) -> [&mut Histogram<u64>; 5] {
         [
             &mut self.latency_us,
             &mut self.ack_us,

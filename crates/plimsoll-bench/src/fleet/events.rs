@@ -197,7 +197,9 @@ impl Thread {
                 let stamp = payload::read(data);
                 let Some(channel) = self.seen.channel(name) else {
                     let (now_us, id) = (self.now_us, self.client_id(at));
-                    self.recorder.as_mut().map(|r| r.stray(now_us, id, name));
+                    if let Some(recorder) = &mut self.recorder {
+                        recorder.stray(now_us, id, name);
+                    }
                     return Ok(None);
                 };
                 if stamp.is_none() {
@@ -348,8 +350,10 @@ impl Thread {
             },
         );
         self.counters.subscribes += 1;
-        self.counters.subscribed += 1;
-        self.shared.live_more(channel);
+        if !matches!(before.standing, Standing::On | Standing::Leaving) {
+            self.counters.subscribed += 1;
+            self.shared.live_more(channel);
+        }
         if before.recovering {
             let [recovered, lost] = &mut self.counters.recoveries;
             *if reply.recovered { recovered } else { lost } += 1;

@@ -1,5 +1,6 @@
 //! The handle of a fleet: orders go to its threads, figures come back.
 
+use super::remote::{self, Process};
 use super::shared::Shared;
 use super::thread::Thread;
 use super::{Counters, FleetConfig, Load, socket};
@@ -15,6 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+use tempfile::TempDir;
 
 /// A running fleet. Dropped without [`Fleet::finish`], it is cut off at once.
 #[derive(Debug)]
@@ -22,6 +24,8 @@ pub struct Fleet {
     members: Vec<Member>,
     shared: Arc<Shared>,
     round: AtomicU64,
+    /// Files of the processes, while there are any.
+    folder: Option<TempDir>,
 }
 
 /// How long the end of a run may take.
@@ -90,24 +94,49 @@ pub(super) enum Order {
     Finish,
 }
 
+/// A part of the fleet.
 #[derive(Debug)]
-struct Member {
-    orders: SyncSender<Order>,
-    alarm: Arc<OwnedFd>,
-    thread: Option<JoinHandle<Log>>,
+enum Member {
+    /// A thread of this process.
+    Thread { orders: SyncSender<Order>, alarm: Arc<OwnedFd>, thread: Option<JoinHandle<Log>> },
+    /// Another process.
+    Process(Process),
 }
 
 impl Fleet {
-    /// Starts the threads. Nobody connects before [`Fleet::apply`].
+    /// Starts the threads or processes. Nobody connects before [`Fleet::apply`].
+    ///
+    /// With several processes this program is started again as `bench agent` (see [`agent`]).
+    ///
+    /// [`agent`]: super::agent
     ///
     /// # Errors
     ///
-    /// The system gives no thread or descriptor.
+    /// The system gives no thread, process or descriptor.
     pub fn start(config: FleetConfig) -> io::Result<Self> {
+        if config.processes <= 1 {
+            return Self::start_part(config, 0);
+        }
+        let processes = config.processes.min(limits::FLEET_PROCESSES_MAX);
+        let config = FleetConfig { processes, ..config };
+        let folder = tempfile::tempdir()?;
+        remote::write_topology(&config, folder.path())?;
+        let shared = Arc::new(Shared::new(config.clone(), 0, processes));
+        let mut members = Vec::new();
+        for process in 0..processes as u32 {
+            let started = Process::start(&config, process, folder.path(), Arc::clone(&shared))?;
+            members.push(Member::Process(started));
+        }
+        Ok(Self { members, shared, round: AtomicU64::new(0), folder: Some(folder) })
+    }
+
+    /// Starts the threads of one process of the fleet.
+    pub(super) fn start_part(config: FleetConfig, process: u32) -> io::Result<Self> {
         let threads = config.threads.clamp(1, limits::FLEET_THREADS_MAX);
         socket::raise_descriptor_limit();
-        let shared = Arc::new(Shared::new(config, 0, threads));
-        let mut made = Self { members: Vec::new(), shared, round: AtomicU64::new(0) };
+        let config = FleetConfig { threads, ..config };
+        let shared = Arc::new(Shared::new(config, process, threads));
+        let mut made = Self { members: Vec::new(), shared, round: AtomicU64::new(0), folder: None };
         for at in 0..threads {
             let member = made.member(at)?;
             made.members.push(member);
@@ -125,12 +154,34 @@ impl Fleet {
             let _guard = guard;
             thread.run()
         })?;
-        Ok(Member { orders, alarm, thread: Some(thread) })
+        Ok(Member::Thread { orders, alarm, thread: Some(thread) })
+    }
+
+    /// From now on the threads look for work all the time instead of sleeping.
+    ///
+    /// For measuring a server on the same machine: it then never pays for waking a sleeper, which
+    /// no server does whose clients are elsewhere. Each thread takes a core, but
+    /// [`Counters::cpu_us`] leaves out what was spent on looking in vain.
+    pub fn stay_awake(&self) {
+        self.shared.stay_awake(true);
+        for member in &self.members {
+            if let Member::Process(process) = member {
+                process.stay_awake();
+            }
+        }
+        // Those that sleep just now have to hear of it.
+        let _ = self.counters();
     }
 
     /// What the fleet is to do from now on.
     pub fn apply(&self, load: &Load) {
-        self.order(&Order::Apply(Arc::new(load.clone()), now_us()));
+        self.order_load(load.clone(), now_us());
+    }
+
+    /// The same, given at a time.
+    pub(super) fn order_load(&self, load: Load, at_us: u64) {
+        self.shared.expect_elsewhere(load.clients);
+        self.order(&Order::Apply(Arc::new(load), at_us));
     }
 
     /// Cuts every connection at once, without a close frame. They come back by their profile.
@@ -177,7 +228,6 @@ impl Fleet {
             self.settle(settle.heal, |report| report.unreached == 0);
         }
         let reports = self.reports();
-        self.order(&Order::Finish);
         let mut finished = Finished {
             counters: Counters::default(),
             logs: Vec::new(),
@@ -186,17 +236,42 @@ impl Fleet {
             examples: reports.into_iter().flat_map(|report| report.examples).collect(),
             broken_threads: 0,
         };
-        for member in &mut self.members {
-            match member.thread.take().map(JoinHandle::join) {
-                Some(Ok(log)) => finished.logs.push(log),
-                _ => finished.broken_threads += 1,
-            }
-        }
-        for report in self.shared.reports(0, Duration::ZERO) {
-            finished.counters.merge(&report.counters);
-        }
+        (finished.logs, finished.broken_threads) = self.end();
+        finished.counters = self.last_report().counters;
         finished.counters.at_us = now_us();
         finished
+    }
+
+    /// Has everyone leave: the books, and how many threads broke.
+    pub(super) fn end(&mut self) -> (Vec<Log>, usize) {
+        self.order(&Order::Finish);
+        let (mut logs, mut broken) = (Vec::new(), 0);
+        for member in &mut self.members {
+            match member {
+                Member::Thread { thread, .. } => match thread.take().map(JoinHandle::join) {
+                    Some(Ok(log)) => logs.push(log),
+                    _ => broken += 1,
+                },
+                Member::Process(process) => match process.end() {
+                    Some((more, broken_there)) => {
+                        logs.extend(more);
+                        broken += broken_there;
+                    }
+                    None => broken += self.shared.config.threads,
+                },
+            }
+        }
+        (logs, broken)
+    }
+
+    /// What was said last, of all members together.
+    pub(super) fn last_report(&self) -> Report {
+        Report::sum(u64::MAX, self.shared.reports(0, Duration::ZERO))
+    }
+
+    /// Fresh figures of all members together.
+    pub(super) fn report(&self, round: u64) -> Report {
+        Report::sum(round, self.reports())
     }
 
     fn settle(&self, patience: Duration, done: impl Fn(&Report) -> bool) {
@@ -209,12 +284,16 @@ impl Fleet {
         }
     }
 
-    fn order(&self, order: &Order) {
+    pub(super) fn order(&self, order: &Order) {
         for member in &self.members {
-            // A thread that is gone takes no orders; `finish` tells of it.
-            if member.orders.send(order.clone()).is_ok() {
-                // Full means that a wake is pending already.
-                let _ = rustix::io::write(&*member.alarm, &1u64.to_ne_bytes());
+            match member {
+                Member::Process(process) => process.order(order),
+                // A thread that is gone takes no orders; `finish` tells of it.
+                Member::Thread { orders, alarm, .. } if orders.send(order.clone()).is_ok() => {
+                    // Full means that a wake is pending already.
+                    let _ = rustix::io::write(alarm, &1u64.to_ne_bytes());
+                }
+                Member::Thread { .. } => {}
             }
         }
     }
@@ -223,7 +302,9 @@ impl Fleet {
     fn reports(&self) -> Vec<Report> {
         let round = self.round.fetch_add(1, Ordering::Relaxed) + 1;
         self.order(&Order::Report(round));
-        let patience = Duration::from_millis(limits::REPORT_MS_MAX);
+        // A process waits for its threads first.
+        let steps = if self.folder.is_some() { 3 } else { 1 };
+        let patience = Duration::from_millis(steps * limits::REPORT_MS_MAX);
         self.shared.reports(round, patience)
     }
 }
@@ -231,13 +312,30 @@ impl Fleet {
 impl Drop for Fleet {
     fn drop(&mut self) {
         // A thread whose orders end cuts its connections and ends.
-        for mut member in self.members.drain(..) {
-            drop(member.orders);
-            let _ = rustix::io::write(&*member.alarm, &1u64.to_ne_bytes());
-            if let Some(thread) = member.thread.take() {
+        for member in self.members.drain(..) {
+            let Member::Thread { orders, alarm, thread } = member else { continue };
+            drop(orders);
+            let _ = rustix::io::write(&*alarm, &1u64.to_ne_bytes());
+            if let Some(thread) = thread {
                 let _ = thread.join();
             }
         }
+    }
+}
+
+impl Report {
+    /// What several members say, as one.
+    fn sum(round: u64, all: Vec<Self>) -> Self {
+        let mut sum = Self { round, ..Self::default() };
+        for report in all {
+            sum.counters.merge(&report.counters);
+            sum.pending += report.pending;
+            sum.unreached += report.unreached;
+            sum.probed += report.probed;
+            sum.examples.extend(report.examples);
+        }
+        sum.examples.truncate(limits::EXAMPLES_MAX);
+        sum
     }
 }
 

@@ -12,14 +12,17 @@ mod handle;
 mod places;
 mod publish;
 pub mod reconnect;
+mod remote;
 mod schedule;
 mod seen;
 mod shared;
 mod socket;
 mod thread;
 mod timers;
+mod wire;
 
 pub use handle::{Finished, Fleet, Settle};
+pub use remote::agent;
 
 use crate::topology::{ChannelId, ClientId, Topology};
 use hdrhistogram::Histogram;

@@ -26,14 +26,20 @@ impl Places {
         (u64::from(self.clients) * u64::from(process) / u64::from(self.processes)) as u32
     }
 
+    /// The process of a client.
+    pub fn process_of(&self, client: ClientId) -> u32 {
+        let guess = u64::from(client) * u64::from(self.processes) / u64::from(self.clients.max(1));
+        let process = (guess as u32).min(self.processes - 1);
+        // Rounding puts the guess one too low at most.
+        match process + 1 < self.processes && client >= self.first(process + 1) {
+            true => process + 1,
+            false => process,
+        }
+    }
+
     /// The thread of a client, counted over all processes.
     pub fn thread_of(&self, client: ClientId) -> u32 {
-        let guess = u64::from(client) * u64::from(self.processes) / u64::from(self.clients.max(1));
-        let mut process = (guess as u32).min(self.processes - 1);
-        // Rounding puts the guess one too low at most.
-        if client >= self.first(process + 1) && process + 1 < self.processes {
-            process += 1;
-        }
+        let process = self.process_of(client);
         process * self.threads + (client - self.first(process)) % self.threads
     }
 

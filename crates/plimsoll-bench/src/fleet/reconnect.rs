@@ -4,7 +4,7 @@
 //! dropped everyone.
 
 /// How a client of a kind comes back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Profile {
     /// centrifuge-js.
     CentrifugeJs,

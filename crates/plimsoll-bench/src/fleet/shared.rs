@@ -19,8 +19,12 @@ pub struct Shared {
     /// What each thread said last.
     reports: Mutex<Vec<Report>>,
     answered: Condvar,
-    /// Live subscribers of each channel.
+    /// The threads do not sleep, see [`super::Fleet::stay_awake`].
+    awake: AtomicBool,
+    /// Live subscribers of each channel in this process.
     live: Vec<AtomicU32>,
+    /// For how many clients, and subscribers of each channel in other processes.
+    elsewhere: Mutex<(u32, Vec<u32>)>,
     /// Which thread publishes for "any member" of each channel.
     owners: Vec<Option<u32>>,
     probes: Vec<Probe>,
@@ -41,20 +45,33 @@ struct Probe {
 }
 
 impl Shared {
-    pub fn new(config: FleetConfig, process: u32, threads: usize) -> Self {
+    /// For a process of the fleet that hears from so many members.
+    pub fn new(config: FleetConfig, process: u32, members: usize) -> Self {
         let topology = &config.topology;
-        let places = Places::new(topology.clients(), config.processes, threads);
+        let places = Places::new(topology.clients(), config.processes, config.threads);
         let channels = topology.all_channels();
         Self {
             places,
             process,
-            reports: Mutex::new(vec![Report::default(); threads]),
+            reports: Mutex::new(vec![Report::default(); members]),
             answered: Condvar::new(),
+            awake: AtomicBool::new(false),
             live: channels.clone().map(|_| AtomicU32::new(0)).collect(),
+            elsewhere: Mutex::new((0, Vec::new())),
             owners: places.owners(topology),
             probes: channels.map(|_| Probe::default()).collect(),
             config,
         }
+    }
+
+    /// The threads sleep no more when there is nothing to do, or do so again.
+    pub fn stay_awake(&self, awake: bool) {
+        self.awake.store(awake, Ordering::Relaxed);
+    }
+
+    /// Whether the threads are not to sleep.
+    pub fn is_awake(&self) -> bool {
+        self.awake.load(Ordering::Relaxed)
     }
 
     /// The number of a thread of this process among all.
@@ -106,9 +123,37 @@ impl Shared {
         }
     }
 
-    /// Live subscribers of a channel.
+    /// Live subscribers of a channel. Those in other processes are not seen: all that are wanted
+    /// count as live.
     pub fn live(&self, channel: ChannelId) -> u64 {
-        self.live.get(channel as usize).map_or(0, |live| live.load(Ordering::Relaxed).into())
+        let at = channel as usize;
+        let here = self.live.get(at).map_or(0, |live| live.load(Ordering::Relaxed));
+        let elsewhere = match self.places.processes() {
+            1 => 0,
+            _ => {
+                let all = self.elsewhere.lock().unwrap_or_else(PoisonError::into_inner);
+                all.1.get(at).copied().unwrap_or(0)
+            }
+        };
+        u64::from(here) + u64::from(elsewhere)
+    }
+
+    /// From now on clients `0..clients` are wanted: those of other processes are expected there.
+    pub fn expect_elsewhere(&self, clients: u32) {
+        let (topology, places) = (&self.config.topology, self.places);
+        let mut elsewhere = self.elsewhere.lock().unwrap_or_else(PoisonError::into_inner);
+        if places.processes() == 1 || elsewhere.0 == clients {
+            return;
+        }
+        let mut counts = vec![0; topology.all_channels().len()];
+        let others = (0..clients.min(topology.clients()))
+            .filter(|client| places.process_of(*client) != self.process);
+        for channel in others.flat_map(|client| topology.channels_of(client)) {
+            if let Some(count) = counts.get_mut(*channel as usize) {
+                *count += 1;
+            }
+        }
+        *elsewhere = (clients, counts);
     }
 
     /// Which thread publishes for "any member" of a channel.

@@ -62,6 +62,9 @@ pub(super) struct Thread {
     /// Now; read anew before each thing that happens.
     pub now_us: u64,
     started_us: u64,
+    /// CPU time spent on looking for work in vain, and that of the last look if it was.
+    vain_us: u64,
+    vain_since_us: Option<u64>,
     next_sweep_ms: u32,
     /// Connections being made, clients that wait to come back, and commands without an answer.
     pub under_way: u32,
@@ -133,6 +136,8 @@ impl Thread {
             inflater: Inflater::default(),
             now_us: now_us(),
             started_us: now_us(),
+            vain_us: 0,
+            vain_since_us: None,
             next_sweep_ms: 0,
             under_way: 0,
             waiting: 0,
@@ -144,7 +149,8 @@ impl Thread {
     pub fn run(mut self) -> Log {
         let mut events = Vec::with_capacity(limits::FLEET_EVENTS_MAX);
         loop {
-            let timeout = self.timeout();
+            let awake = self.shared.is_awake();
+            let timeout = if awake { Timespec::default() } else { self.timeout() };
             events.clear();
             match epoll::wait(&self.epoll, spare_capacity(&mut events), Some(&timeout)) {
                 Ok(_) | Err(Errno::INTR) => {}
@@ -153,6 +159,7 @@ impl Thread {
                     break;
                 }
             }
+            self.count_vain(awake && events.is_empty());
             for (done, event) in events.iter().enumerate() {
                 self.now_us = now_us();
                 match event.data.u64() {
@@ -177,6 +184,17 @@ impl Thread {
         self.abandon();
         self.tell(u64::MAX);
         self.recorder.map(Recorder::finish).unwrap_or_default()
+    }
+
+    /// Counts the CPU time from one look in vain to the next.
+    fn count_vain(&mut self, in_vain: bool) {
+        if !in_vain {
+            self.vain_since_us = None;
+            return;
+        }
+        let now = thread_cpu_us();
+        self.vain_us += self.vain_since_us.map_or(0, |since| now.saturating_sub(since));
+        self.vain_since_us = Some(now);
     }
 
     fn is_empty(&self) -> bool {
@@ -342,7 +360,7 @@ impl Thread {
 
     /// Says how things stand.
     fn tell(&mut self, round: u64) {
-        self.counters.cpu_us = thread_cpu_us();
+        self.counters.cpu_us = thread_cpu_us().saturating_sub(self.vain_us);
         let mut report = Report {
             round,
             counters: self.counters.clone(),

@@ -29,6 +29,8 @@ pub struct Search {
     climb: Climb,
     phase: Phase,
     samples: Vec<Bracket>,
+    /// The step is made for the second time.
+    again: bool,
     /// The best and the worst that were seen outside of finished searches.
     good: f64,
     bad: Option<(f64, EndedBy)>,
@@ -54,7 +56,8 @@ impl Search {
     /// Nothing is known yet.
     pub fn new(climb: Climb) -> Self {
         let first = climb.first.min(climb.ceiling);
-        Self { climb, phase: Phase::Up(first), samples: Vec::new(), good: 0.0, bad: None }
+        let phase = Phase::Up(first);
+        Self { climb, phase, samples: Vec::new(), again: false, good: 0.0, bad: None }
     }
 
     /// The load to try next; none when all is known.
@@ -67,8 +70,16 @@ impl Search {
     }
 
     /// How it went: the rule that was broken, or none.
+    ///
+    /// What the server used is certain. Any other bad step may be a disturbance of the machine,
+    /// and is made once more: it counts if it is bad again.
     pub fn tell(&mut self, broken: Option<EndedBy>) {
         let Some(load) = self.next() else { return };
+        let doubtful = broken.is_some_and(|why| !matches!(why, EndedBy::Cpu | EndedBy::Memory));
+        self.again = doubtful && !self.again;
+        if self.again {
+            return;
+        }
         match (self.phase, broken) {
             (Phase::Up(_), None) => {
                 self.good = load;
@@ -203,10 +214,21 @@ mod tests {
     }
 
     #[test]
+    fn one_bad_step_is_a_disturbance() {
+        let mut search = Search::new(CLIMB);
+        search.tell(Some(EndedBy::Latency));
+        assert_eq!(search.next(), Some(1_000.0), "once more");
+        search.tell(None);
+        assert_eq!(search.next(), Some(1_600.0));
+        search.tell(Some(EndedBy::Cpu));
+        assert!(search.next() < Some(1_600.0), "what the server used is certain");
+    }
+
+    #[test]
     fn nothing_good_is_no_knee() {
         let (found, steps) = search(CLIMB, 0.0, EndedBy::Latency);
         assert_eq!(found, None);
-        assert_eq!(steps, 1 + DESCENTS_MAX as usize);
+        assert_eq!(steps, 2 * (1 + DESCENTS_MAX as usize), "each twice");
     }
 
     #[test]
@@ -216,6 +238,7 @@ mod tests {
         search.tell(None);
         let first = search.measured("R4").unwrap();
         assert_eq!((first.knee, first.ended_by), (1_000.0, EndedBy::EndOfRamp));
+        search.tell(Some(EndedBy::Drift));
         search.tell(Some(EndedBy::Drift));
         let second = search.measured("R4").unwrap();
         assert_eq!((second.knee, second.high), (1_000.0, 1_600.0));

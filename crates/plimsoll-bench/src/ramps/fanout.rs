@@ -14,8 +14,11 @@ use std::ops::Range;
 const SMALL_ROOMS: u32 = 100;
 /// Clients of a small room.
 const SMALL_SIZE: u32 = 50;
-/// Clients of the one large room.
-const LARGE_SIZE: u32 = 1_000;
+/// Large rooms. Every client is in one as well, so that both shapes keep all sockets in use: one
+/// room alone would have its thousand sockets in the cache all the time, and look cheap.
+const LARGE_ROOMS: u32 = 5;
+/// Clients.
+const CLIENTS: u32 = SMALL_ROOMS * SMALL_SIZE;
 /// Bytes of the payload by which deliveries are counted.
 const BYTES: u32 = 200;
 /// Bytes of the payload by which egress is measured.
@@ -34,7 +37,7 @@ const CEILING_PER_S: f64 = 2e7;
 pub enum Shape {
     /// Many small ones.
     Small,
-    /// One large one.
+    /// A few large ones.
     Large,
 }
 
@@ -42,24 +45,23 @@ impl Shape {
     fn channels(self) -> Range<ChannelId> {
         match self {
             Self::Small => 0..SMALL_ROOMS,
-            Self::Large => SMALL_ROOMS..SMALL_ROOMS + 1,
+            Self::Large => SMALL_ROOMS..SMALL_ROOMS + LARGE_ROOMS,
         }
     }
 
     fn size(self) -> u32 {
         match self {
             Self::Small => SMALL_SIZE,
-            Self::Large => LARGE_SIZE,
+            Self::Large => CLIENTS / LARGE_ROOMS,
         }
     }
 }
 
 /// A stage with rooms of both shapes, everybody there.
 pub fn open(place: &Place) -> Result<Stage, String> {
-    let rooms = (0..=SMALL_ROOMS).map(|room| format!("{ROOM}out{room}").into()).collect();
-    let small = (0..SMALL_ROOMS * SMALL_SIZE).map(|client| vec![client / SMALL_SIZE]);
-    let large = (0..LARGE_SIZE).map(|_| vec![SMALL_ROOMS]);
-    let topology = Topology::new(rooms, small.chain(large));
+    let rooms = (0..SMALL_ROOMS + LARGE_ROOMS).map(|room| format!("{ROOM}out{room}").into());
+    let of = |client| vec![client / SMALL_SIZE, SMALL_ROOMS + client % LARGE_ROOMS];
+    let topology = Topology::new(rooms.collect(), (0..CLIENTS).map(of));
     let mut stage = Stage::open(place, Scene::new(topology))?;
     stage.gather()?;
     Ok(stage)
@@ -69,8 +71,7 @@ pub fn open(place: &Place) -> Result<Stage, String> {
 pub fn load(shape: Shape, bytes: u32, deliveries_per_s: f64) -> Load {
     let per_s = deliveries_per_s / f64::from(shape.size());
     let stream = Stream { per_s, bytes: bytes..bytes, channels: shape.channels(), by: None };
-    let clients = SMALL_ROOMS * SMALL_SIZE + LARGE_SIZE;
-    Load { clients, streams: vec![stream], ..Load::default() }
+    Load { clients: CLIENTS, streams: vec![stream], ..Load::default() }
 }
 
 fn step(
@@ -147,6 +148,6 @@ mod tests {
         let of = |shape| load(shape, 200, 50_000.0).streams.remove(0);
         let (small, large) = (of(Shape::Small), of(Shape::Large));
         assert_eq!((small.per_s, small.channels), (1_000.0, 0..100));
-        assert_eq!((large.per_s, large.channels), (50.0, 100..101));
+        assert_eq!((large.per_s, large.channels), (50.0, 100..105));
     }
 }

@@ -67,13 +67,22 @@ impl Found {
         }
     }
 
-    /// Fits the cost model to the steps so far that are good for it.
-    pub fn fit_cost(&mut self) -> Result<CostModel, fit::NoModel> {
+    /// Fits the cost model to the steps so far that are good for it. A model that explains them
+    /// too badly is not kept for the file; as the best there is it comes back all the same.
+    pub fn fit_cost(&mut self, cores: f64) -> Result<CostModel, String> {
         let steps: Vec<Step> =
             self.fitting.iter().filter_map(|at| self.steps.get(*at)).cloned().collect();
-        let cost = fit::cost(&steps)?;
-        self.cost = Some(cost);
-        Ok(cost)
+        match fit::cost(&steps, cores) {
+            Ok(cost) => {
+                self.cost = Some(cost);
+                Ok(cost)
+            }
+            Err(no) if no.best == CostModel::default() => Err(no.why),
+            Err(no) => {
+                self.missing("cost model", no.why);
+                Ok(no.best)
+            }
+        }
     }
 
     /// The file.
@@ -170,7 +179,7 @@ mod tests {
     fn an_empty_run_says_what_is_missing() {
         let mut found = Found::default();
         found.resource(Resource::DeliveriesPerS, None, RampId::R4);
-        assert!(found.fit_cost().is_err());
+        assert!(found.fit_cost(1.0).is_err());
         let file = found.file(heading());
         assert!(file.resources.is_empty() && file.memory.is_none() && file.cost.is_none());
         let missing: Vec<&str> = file.not_measured.iter().map(|not| not.what.as_str()).collect();
@@ -182,7 +191,7 @@ mod tests {
     fn the_file_holds_what_was_found() {
         let mut found = Found { steps: steps(), ..Found::default() };
         found.fitting = (0..found.steps.len()).collect();
-        let cost = found.fit_cost().unwrap();
+        let cost = found.fit_cost(1.0).unwrap();
         assert!((cost.delivery_us - 4.0).abs() < 0.01, "{cost:?}");
         found.memory_base_and_connection = Some((1e7, 500.0));
         found.kernel_connection = Some(5_000.0);
@@ -209,11 +218,23 @@ mod tests {
     }
 
     #[test]
+    fn a_bad_model_is_not_kept() {
+        let mut found = Found { steps: steps(), ..Found::default() };
+        for (at, step) in found.steps.iter_mut().enumerate() {
+            step.server_cpu_us_per_s *= if at % 2 == 0 { 3.0 } else { 1.0 };
+        }
+        found.fitting = (0..found.steps.len()).collect();
+        assert!(found.fit_cost(1.0).unwrap().delivery_us > 0.0);
+        assert_eq!(found.cost, None);
+        assert_eq!(found.not_measured[0].what, "cost model");
+    }
+
+    #[test]
     fn only_good_steps_are_fitted() {
         let mut found = Found { steps: steps(), ..Found::default() };
         let wrong = Step { server_cpu_us_per_s: 9e9, ..Step::default() };
         found.steps.insert(0, wrong);
         found.fitting = (1..found.steps.len()).collect();
-        assert!(found.fit_cost().unwrap().r_squared > 0.99);
+        assert!(found.fit_cost(1.0).unwrap().r_squared > 0.99);
     }
 }

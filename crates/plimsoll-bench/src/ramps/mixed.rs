@@ -46,10 +46,11 @@ fn topology() -> Topology {
 
 /// Fits the model, and compares.
 pub fn run(bench: &mut Bench) -> Result<(), String> {
-    let cost = bench.found.fit_cost().map_err(|no| format!("there is no cost model: {no}"))?;
+    let cost = bench.found.fit_cost(bench.rules.cores)?;
     let knee = |resource| bench.found.resources.get(&resource).map(|m: &Measured| m.knee);
     let deliveries = knee(Resource::DeliveriesPerS).ok_or("R4 found no knee of deliveries")?;
     let connects = knee(Resource::ConnectsPerS).ok_or("R2 found no knee of connects")?;
+    knee(Resource::ReconnectsPerS).ok_or("R8 did not show what a connect and a close cost")?;
     let topology = topology();
     // Members of the room of an average publication: rooms are chosen alike.
     let fan_out = topology.subscriptions() as f64 / f64::from(topology.all_channels().end);

@@ -97,7 +97,7 @@ impl Plan {
                 slices: 6,
                 growth: 1.7,
                 refinements: 2,
-                repetitions: 2,
+                repetitions: 3,
                 mixed_runs: 3,
                 idle_s: PING_INTERVAL_S,
             }
@@ -118,14 +118,14 @@ impl Plan {
     /// Seconds that a ramp may take. A ramp that is out of time ends with what it has.
     pub fn budget_s(&self, ramp: RampId) -> f64 {
         let quick = match ramp {
-            RampId::R1 => 45.0,
-            RampId::R2 => 35.0,
+            RampId::R1 => 42.0,
+            RampId::R2 => 38.0,
             RampId::R3 => 30.0,
-            RampId::R4 => 80.0,
-            RampId::R5 => 40.0,
-            RampId::R6 => 12.0,
-            RampId::R7 => 30.0,
-            RampId::R8 => 25.0,
+            RampId::R4 => 74.0,
+            RampId::R5 => 54.0,
+            RampId::R6 => 10.0,
+            RampId::R7 => 22.0,
+            RampId::R8 => 26.0,
         };
         if self.quick { quick } else { 8.5 * quick }
     }

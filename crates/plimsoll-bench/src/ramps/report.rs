@@ -1,7 +1,7 @@
 //! The findings as a table for people. Pure.
 
 use super::found::name;
-use plimsoll_capacity::measured::{CapacityFile, EndedBy};
+use plimsoll_capacity::measured::{CapacityFile, CostModel, EndedBy};
 use std::fmt::Write;
 
 /// What ended a ramp, in words.
@@ -77,8 +77,8 @@ fn models(file: &CapacityFile) -> String {
         let _ = writeln!(
             out,
             "CPU in µs: {:.0}/s + {:.2}/s per connection, {:.1} per connect, {:.2} per \
-             publication, {:.2} per delivery, {:.2} per KiB, {:.2} per recovery (R² {:.4}, worst \
-             residual {:.1} %)",
+             publication, {:.2} per delivery, {:.2} per KiB, {:.2} per recovery; {:.0} % of that \
+             saved at full load (R² {:.4}, worst residual {:.1} %)",
             cost.base_us_per_s,
             cost.connection_us_per_s,
             cost.connect_us,
@@ -86,6 +86,7 @@ fn models(file: &CapacityFile) -> String {
             cost.delivery_us,
             1_024.0 * cost.byte_us,
             cost.recovery_us,
+            saved_percent(cost, file.fingerprint.cores),
             cost.r_squared,
             100.0 * cost.worst_residual_ratio
         );
@@ -112,6 +113,11 @@ fn models(file: &CapacityFile) -> String {
         );
     }
     out
+}
+
+/// How much less than its demand a node uses whose cores are all busy.
+fn saved_percent(cost: &CostModel, cores: u32) -> f64 {
+    100.0 * cost.saving * 1e6 * f64::from(cores)
 }
 
 /// With a unit's worth of digits.

@@ -55,6 +55,7 @@ pub(super) fn run(args: &CapacityArgs) -> Result<(), String> {
         }
     }
     scaling::run(&mut bench, end);
+    bench.tell_of_disturbances();
     always_missing(&mut bench.found);
     bench.progress.end();
     let heading = Heading {
@@ -95,15 +96,17 @@ fn place(args: &CapacityArgs, found: &mut Found) -> Result<(Place, usize), Strin
         let given = Some((target, args.server_pid));
         let all = cores.len();
         found.missing("separate cores", "a given server runs wherever it was started");
-        let place = Place { given, workers: all, server_cores: cores, threads: 1 };
+        let place = Place { given, workers: all, server_cores: cores, threads: 1, awake: false };
         return Ok((place, all));
     }
     let own = (cores.len() / CORES_PER_GENERATOR).max(1);
+    let mut awake = true;
     let (server_cores, own_cores) = match cores.split_at_checked(cores.len() - own) {
         Some((server, own)) if !server.is_empty() => (server.to_vec(), own.to_vec()),
         _ => {
             let why = "there is one core: server and generator share it, and the figures are low";
             found.missing("separate cores", why);
+            awake = false;
             (cores.clone(), cores.clone())
         }
     };
@@ -112,8 +115,8 @@ fn place(args: &CapacityArgs, found: &mut Found) -> Result<(Place, usize), Strin
     if workers == 0 {
         return Err("--workers must be at least 1".into());
     }
-    let place = Place { given: None, workers, server_cores, threads: own_cores.len() };
-    Ok((place, own_cores.len()))
+    let threads = own_cores.len();
+    Ok((Place { given: None, workers, server_cores, threads, awake }, threads))
 }
 
 fn always_missing(found: &mut Found) {

@@ -16,6 +16,10 @@ use std::time::{Duration, Instant};
 const PATH: &str = "/connection/websocket";
 /// How long a crowd may take to connect.
 const GATHER: Duration = Duration::from_secs(30);
+/// How long the server may take to close what its clients have closed.
+const CLOSES: Duration = Duration::from_secs(2);
+/// Descriptors of a server without clients: listeners, epolls, wakers and files of each worker.
+const OWN_DESCRIPTORS: u64 = 200;
 /// Connects per second of a crowd that gathers without being measured.
 const GATHER_PER_S: f64 = 4_000.0;
 /// Signs the tokens of the ramps' clients. It protects nothing: the server is on loopback, ends
@@ -33,6 +37,10 @@ pub struct Place {
     pub server_cores: Vec<usize>,
     /// Threads of the fleet.
     pub threads: usize,
+    /// Whether the fleet has its cores for itself. Then it does not sleep: to wake a sleeper on
+    /// the next core costs several times what a send costs, falls upon the server, and gets rare
+    /// as the load grows. No server pays for that whose clients are elsewhere.
+    pub awake: bool,
 }
 
 /// What a stage is set up for.
@@ -86,6 +94,9 @@ impl Stage {
             config.token_secret = scene.tokens.then(|| TOKEN_SECRET.to_owned());
         }
         let fleet = Fleet::start(config).map_err(|error| format!("the fleet: {error}"))?;
+        if place.awake {
+            fleet.stay_awake();
+        }
         Ok(Self { fleet, load: Load::default(), server: own, pid, topology })
     }
 
@@ -120,6 +131,17 @@ impl Stage {
         let load = Load { clients, connects_per_s: GATHER_PER_S, ..Load::default() };
         self.apply(load);
         self.reach(clients)
+    }
+
+    /// Waits until the server has closed what its clients have closed: otherwise that is a part of
+    /// the next step.
+    pub fn wait_for_closes(&self) {
+        let end = Instant::now() + CLOSES;
+        let closed = || self.usage().is_some_and(|usage| usage.descriptors <= OWN_DESCRIPTORS);
+        while !closed() && Instant::now() < end {
+            sleep_s(0.02);
+        }
+        sleep_s(0.1);
     }
 
     /// Waits until exactly these clients are connected, and all their subscriptions stand.

@@ -71,7 +71,7 @@ pub fn step(asked: Asked, readings: &[Reading]) -> Option<Step> {
     Some(Step {
         ramp: asked.ramp.into(),
         offered: asked.offered,
-        reached: reached(asked, &all, seconds),
+        reached: reached(asked, &last.counters, &all, seconds),
         seconds,
         connections: last.counters.connected as f64,
         subscriptions: last.counters.subscribed as f64,
@@ -85,6 +85,9 @@ pub fn step(asked: Asked, readings: &[Reading]) -> Option<Step> {
             let stopped = |usage: &Usage| usage.throttled_us.unwrap_or_default();
             stopped(after).saturating_sub(stopped(before)) as f64 / seconds
         }),
+        waited_us_per_s: between(readings, |before, after| {
+            after.waited_us.saturating_sub(before.waited_us) as f64 / seconds
+        }),
         generator_cpu_us_per_s: per_s(all.cpu_us),
         server_rss_bytes: last.usage.map_or(0.0, |usage| usage.rss_bytes as f64),
         p50_ms: quantile_ms(latency, 0.5),
@@ -94,28 +97,47 @@ pub fn step(asked: Asked, readings: &[Reading]) -> Option<Step> {
     })
 }
 
-/// What was reached of what was offered. Only what a server left undone is missing: things that
-/// were on their way when the window began or ended are not.
-fn reached(asked: Asked, all: &Counters, seconds: f64) -> f64 {
-    let per_s = |count: u64| count as f64 / seconds;
-    match asked.unit {
-        Unit::Connections => all.connected as f64,
-        Unit::Connects => per_s(all.connects),
-        Unit::Subscribes => per_s(all.subscribes),
-        Unit::Recoveries => per_s(all.recoveries[0] + all.recoveries[1]),
-        Unit::Publishes => asked.offered * done(all.acknowledged, all.due, 2.0),
+/// What was reached of what was offered. Only what a server left undone is missing: not what chance
+/// did not ask for, nor what was on its way when the window began or ended.
+fn reached(asked: Asked, last: &Counters, all: &Counters, seconds: f64) -> f64 {
+    let share = match asked.unit {
+        Unit::Connections => return last.connected as f64,
+        // Who was cut has to come back, and who tried has to get through.
+        Unit::Connects if all.cuts > 0 => random(all.connects as f64, all.cuts as f64),
+        Unit::Connects => {
+            done(all.connects as f64, all.attempts as f64, HANDSHAKES_ON_THE_WAY)
+                * random(all.attempts as f64, asked.offered * seconds)
+        }
+        Unit::Subscribes => random(all.subscribes as f64, asked.offered * seconds),
+        Unit::Recoveries => {
+            let each = last.subscribed as f64 / (last.connected as f64).max(1.0);
+            let recoveries = (all.recoveries[0] + all.recoveries[1]) as f64;
+            // They come in heaps of one client's.
+            random(recoveries / each.max(1.0), all.cuts as f64)
+        }
+        Unit::Publishes => done(all.acknowledged as f64, all.due as f64, 2.0),
         Unit::Deliveries => {
             let fan_out = all.deliveries_due as f64 / (all.published as f64).max(1.0);
-            let delivered = done(all.deliveries, all.deliveries_due, 2.0 * fan_out);
-            asked.offered * delivered * done(all.published, all.due, 2.0)
+            done(all.deliveries as f64, all.deliveries_due as f64, 2.0 * fan_out)
+                * done(all.published as f64, all.due as f64, 2.0)
         }
-    }
+    };
+    asked.offered * share
 }
 
+/// Handshakes that may be under way at either end of a window: a hundredth of a second's worth of
+/// the fastest server.
+const HANDSHAKES_ON_THE_WAY: f64 = 100.0;
+
 /// `count / due`, where a difference of up to `on_the_way` is none.
-fn done(count: u64, due: u64, on_the_way: f64) -> f64 {
-    let missing = due as f64 - count as f64;
-    if missing <= on_the_way { 1.0 } else { count as f64 / due as f64 }
+fn done(count: f64, due: f64, on_the_way: f64) -> f64 {
+    if due - count <= on_the_way { 1.0 } else { count / due }
+}
+
+/// The same for things at random times: of `due` on average, three standard deviations less (of a
+/// Poisson process, √due each) are still due to chance.
+fn random(count: f64, due: f64) -> f64 {
+    done(count, due, 3.0 * due.sqrt())
 }
 
 fn histogram(counters: &Counters, latency: Latency) -> &Histogram<u64> {
@@ -202,6 +224,29 @@ mod tests {
         let reached = |share| step(ASKED, &readings(4, share, 0)).unwrap().reached;
         assert_eq!(reached(0.996), 1_000.0);
         assert!((reached(0.9) - 900.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn chance_is_not_missing() {
+        assert_eq!(random(9_710.0, 10_000.0), 1.0);
+        assert_eq!(random(9_600.0, 10_000.0), 0.96);
+        assert_eq!(random(0.0, 0.0), 1.0);
+        assert_eq!(done(98.0, 100.0, 1.0), 0.98);
+    }
+
+    #[test]
+    fn who_was_cut_has_to_come_back() {
+        let mut readings = readings(4, 1.0, 0);
+        let asked = Asked { offered: 500.0, unit: Unit::Connects, ..ASKED };
+        readings[4].counters.cuts = 2_000;
+        readings[4].counters.connects = 1_900;
+        assert_eq!(step(asked, &readings).unwrap().reached, 500.0);
+        readings[4].counters.connects = 1_500;
+        assert_eq!(step(asked, &readings).unwrap().reached, 375.0);
+        let asked = Asked { unit: Unit::Recoveries, ..asked };
+        (readings[4].counters.connected, readings[4].counters.subscribed) = (100, 2_000);
+        readings[4].counters.recoveries = [20_000, 10_000];
+        assert_eq!(step(asked, &readings).unwrap().reached, 375.0);
     }
 
     #[test]

@@ -63,7 +63,7 @@ impl Common {
     pub fn check(&self, clients: u32) -> Result<(), String> {
         range("clients", u64::from(clients), 1, u64::from(limits::CLIENTS_MAX))?;
         range("--threads", self.threads as u64, 1, limits::FLEET_THREADS_MAX as u64)?;
-        range("--processes", self.processes as u64, 1, limits::PROCESSES_MAX as u64)?;
+        range("--processes", self.processes as u64, 1, limits::FLEET_PROCESSES_MAX as u64)?;
         range("--workers", self.workers as u64, 0, limits::WORKERS_MAX as u64)
     }
 }

@@ -46,7 +46,8 @@ pub struct FanoutArgs {
     pub subscribers: u32,
     /// Deliveries per second, one after the other; `saturated` raises the rate until the server
     /// no longer keeps up.
-    #[arg(long, value_delimiter = ',', default_value = "20000,saturated", value_parser = Rate::read)]
+    #[arg(long, value_delimiter = ',', value_parser = Rate::read)]
+    #[arg(default_value = "20000,saturated")]
     pub rates: Vec<Rate>,
     /// Bytes of a payload.
     #[arg(long, default_value_t = 200)]

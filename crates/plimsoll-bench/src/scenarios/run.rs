@@ -8,7 +8,7 @@ pub use flags::RunFlags;
 
 use super::common::Common;
 use super::connect::let_in;
-use super::{Bed, Watch, about};
+use super::{Bed, Watch, about, troubles};
 use crate::clock::now_us;
 use crate::fleet::{Finished, Fleet, Load, Settle, Stream};
 use crate::ledger::Ledger;
@@ -27,6 +27,8 @@ use std::time::Duration;
 
 /// How clients and answers that are under way may end: centrifuge-js waits at most 20 s.
 const SETTLE: Settle = Settle { answers: Duration::from_secs(30), heal: Duration::from_secs(10) };
+/// Between the last publication of the run and the probes: what is sent later is a probe.
+const REST: Duration = Duration::from_secs(1);
 
 /// Put people on a server who talk, type, read, come and go, and judge what they saw.
 #[derive(Clone, Debug, Args)]
@@ -118,9 +120,16 @@ impl Running<'_> {
             step.count("not_recovered", "not recovered", period.during.recoveries[1]);
             summary.notes.extend(bottleneck(&step, None));
             summary.steps.push(step);
+            books.cuts += period.during.cuts;
         }
+        fleet.apply(&Load { clients: calm.0, handshakes_max: 64, ..Load::default() });
+        watch.hold("settling", REST);
+        books.probes_from_us = Some(now_us());
         self.live.note("settling: what is under way arrives, a last publication reaches everyone");
         let finished: Finished = fleet.finish_within(SETTLE);
+        if let Some(troubles) = troubles(&finished.counters) {
+            summary.notes.push(format!("Not all went well: {troubles}."));
+        }
         self.live.note("reading histories and judging");
         books.settled(bed, &finished, !self.args.no_history);
         let name = format!("{} clients, {:?}", self.workload.clients, self.workload.duration);

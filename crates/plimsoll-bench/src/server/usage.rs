@@ -18,6 +18,9 @@ pub struct Usage {
     /// now, what it used since its last tick. On loopback the sender also pays for the receiver's
     /// TCP input, so this holds more than a network card would leave to the server.
     pub cpu_us: u64,
+    /// Microseconds its threads were ready to run so far, while something else had the processor.
+    /// Without those of threads that have ended.
+    pub waited_us: u64,
     /// Bytes of it that are in memory.
     pub rss_bytes: u64,
     /// Descriptors it has open.
@@ -49,6 +52,7 @@ impl Usage {
         Ok(Self {
             at_us: clock::now_us(),
             cpu_us: seconds * 1_000_000 + nanos / 1_000,
+            waited_us: waited_us(pid),
             rss_bytes: 1024 * number(&status, "VmRSS:").unwrap_or_default(),
             descriptors: files.map(|files| files.count() as u64).unwrap_or_default(),
             tcp_buffer_bytes: page * tcp_pages(&sockets).unwrap_or_default(),
@@ -67,6 +71,16 @@ impl Usage {
     pub fn kernel_bytes(&self) -> u64 {
         self.tcp_buffer_bytes + self.slab_bytes
     }
+}
+
+/// The second figure of each thread's `schedstat`, which counts nanoseconds.
+fn waited_us(pid: u32) -> u64 {
+    let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else { return 0 };
+    let nanos = tasks.flatten().filter_map(|task| {
+        let text = fs::read_to_string(task.path().join("schedstat")).ok()?;
+        text.split_whitespace().nth(1)?.parse::<u64>().ok()
+    });
+    nanos.sum::<u64>() / 1_000
 }
 
 /// Of `cpu.stat`: version 2 counts microseconds, version 1 nanoseconds.

@@ -124,9 +124,11 @@ fn first_confirmed(is_broken: &[bool]) -> Option<usize> {
     (0..is_broken.len()).find(confirmed)
 }
 
+/// A server that is ready and has to wait is as busy as one that runs: where something else takes
+/// a part of its cores, that part is not there to be used.
 fn cpu_broken(step: &Step, rules: &KneeRules) -> bool {
-    step.server_cpu_us_per_s > rules.cpu_share_max * rules.cores * 1e6
-        || step.throttled_us_per_s > 0.0
+    let busy = step.server_cpu_us_per_s + step.waited_us_per_s;
+    busy > rules.cpu_share_max * rules.cores * 1e6 || step.throttled_us_per_s > 0.0
 }
 
 fn memory_broken(step: &Step, rules: &KneeRules) -> bool {

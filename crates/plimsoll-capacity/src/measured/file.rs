@@ -187,6 +187,7 @@ fn cost(model: &CostModel) -> Result<(), ReadError> {
         ("cost.delivery_us", model.delivery_us),
         ("cost.byte_us", model.byte_us),
         ("cost.recovery_us", model.recovery_us),
+        ("cost.saving", model.saving),
         ("cost.worst_residual_ratio", model.worst_residual_ratio),
     ];
     all.iter().try_for_each(|(path, value)| at_least(path, 0.0, *value))?;
@@ -217,6 +218,7 @@ fn step(at: usize, step: &Step) -> Result<(), ReadError> {
         ("recoveries_per_s", step.recoveries_per_s),
         ("server_cpu_us_per_s", step.server_cpu_us_per_s),
         ("throttled_us_per_s", step.throttled_us_per_s),
+        ("waited_us_per_s", step.waited_us_per_s),
         ("generator_cpu_us_per_s", step.generator_cpu_us_per_s),
         ("server_rss_bytes", step.server_rss_bytes),
         ("p50_ms", step.p50_ms),

@@ -105,7 +105,7 @@ fn features(input: &Input, plan: &Plan, all: &mut Vec<Assumption>) {
     let (w, peak) = (&input.workload, &plan.peak);
     let typing = if w.typing_per_message > 0.0 {
         let each = short(w.typing_per_message);
-        format!("{each} events for each message, sent to the whole room")
+        format!("events for each message: {each}, sent to the whole room")
     } else {
         "none".to_owned()
     };
@@ -165,7 +165,8 @@ fn wire(input: &Input, plan: &Plan, all: &mut Vec<Assumption>) {
     all.push(Assumption::new(
         "bytes on the wire",
         format!(
-            "{batch}: payload {} + envelope {} + WebSocket header {} + {tls} + TCP/IP {} = {} bytes",
+            "{batch}: payload {} + envelope {} + WebSocket header {} + {tls} + TCP/IP {} = {} \
+             bytes",
             short(wire.payload_bytes),
             short(wire.envelope_bytes),
             short(wire.websocket_bytes),

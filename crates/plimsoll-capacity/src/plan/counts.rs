@@ -152,8 +152,8 @@ impl Counting<'_> {
             format!("a plan of more than {NODES_MAX} nodes is no plan, or the law allows no more")
         } else {
             format!(
-                "by the scalability law (sigma {}, kappa {}) the most is reached with {best} nodes, \
-                 and more do less",
+                "by the scalability law (sigma {}, kappa {}) the most is reached with {best} \
+                 nodes, and more do less",
                 law.sigma, law.kappa
             )
         };

@@ -281,9 +281,11 @@ fn cpu(file: &CapacityFile, loads: [&Load; 2], target: f64) -> Option<Limit> {
             + load.subscribes_per_s * model.recovery_us;
         us / 1e3
     };
-    (cores > 0).then(|| Limit {
+    // What a busy node saves is in its capacity: demand is told as that of an idle one.
+    let capacity = model.demand_at(f64::from(cores) * 1e6 * FULL_SHARE) / 1e3;
+    (cores > 0 && capacity.is_finite()).then(|| Limit {
         factor: Factor::Cpu,
-        capacity: f64::from(cores) * 1e3 * FULL_SHARE,
+        capacity,
         reserved: model.base_us_per_s / 1e3,
         target,
         demand: loads.map(demand),
@@ -323,6 +325,7 @@ fn check_file(file: &CapacityFile) -> Result<(), InputErrors> {
             ("delivery_us", c.delivery_us),
             ("byte_us", c.byte_us),
             ("recovery_us", c.recovery_us),
+            ("saving", c.saving),
         ];
         for (part, value) in times {
             found.within(&format!("capacity.cost.{part}"), value, 0.0, 1e9);

@@ -179,6 +179,7 @@ pub(crate) fn capacity_file() -> CapacityFile {
             delivery_us: 3.0,
             byte_us: 0.001,
             recovery_us: 20.0,
+            saving: 0.0,
             r_squared: 0.99,
             worst_residual_ratio: 0.1,
         }),
@@ -379,7 +380,8 @@ proptest! {
     #[test]
     fn extreme_input_in_range_is_an_answer_or_an_error(
         users in 1..=crate::profile::USERS_MAX, rooms in -3.0..5.0_f64, room in 0.0..10.0_f64,
-        messages in -6.0..4.7_f64, out in -3.0..12.0_f64, sizes in sizes(), session in -2.0..5.0_f64,
+        messages in -6.0..4.7_f64, out in -3.0..12.0_f64, sizes in sizes(),
+        session in -2.0..5.0_f64,
     ) {
         let mut input = example();
         let w = &mut input.workload;

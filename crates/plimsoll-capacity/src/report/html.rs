@@ -8,7 +8,9 @@ use std::fmt::Write;
 
 const STYLE: &str = include_str!("style.css");
 /// A ring with a line through it: the load line of a ship.
-const MARK: &str = r#"<svg class="mark" viewBox="0 0 48 32" aria-hidden="true"><circle cx="24" cy="16" r="12"/><line x1="2" y1="16" x2="46" y2="16"/></svg>"#;
+const MARK: &str = r#"<svg class="mark" viewBox="0 0 48 32" aria-hidden="true">
+<circle cx="24" cy="16" r="12"/>
+<line x1="2" y1="16" x2="46" y2="16"/></svg>"#;
 
 /// The page. `plan` should have its sensitivity; without it that plot and table are left out.
 pub fn page(input: &Input, plan: &Plan) -> String {
@@ -62,7 +64,8 @@ fn answer(out: &mut String, plan: &Plan) {
     let _ = write!(
         out,
         "<header><p class=\"brand\">{MARK}<span>Plimsoll capacity plan</span></p>\n\
-         <h1><strong>{nodes}</strong> {noun}</h1>\n<p class=\"because\">{}</p>\n<dl class=\"tiles\">",
+         <h1><strong>{nodes}</strong> {noun}</h1>\n<p class=\"because\">{}</p>\n\
+         <dl class=\"tiles\">",
         escape(&words::because(plan))
     );
     for (name, value, note) in tiles {

@@ -17,7 +17,7 @@ const PEAK_AROUND_H: f64 = 20.0;
 
 /// What is used of each resource: demand against the capacity of all nodes that run.
 pub fn utilisation(plan: &Plan) -> String {
-    let mut plot = Plot::new();
+    let mut plot = Plot::default();
     let row_height = 44.0;
     for (at, row) in plan.resources.iter().enumerate() {
         let y = at as f64 * row_height;
@@ -47,8 +47,8 @@ pub fn utilisation(plan: &Plan) -> String {
     let bottom = plan.resources.len() as f64 * row_height + 10.0;
     plot.line([2.0, bottom - 7.0, 2.0, bottom + 5.0], "target");
     plot.text(9.0, bottom + 4.0, "note", Anchor::Start, "used to at most");
-    plot.rect([110.0, bottom - 5.0, 12.0, 9.0], "fill-lost");
-    plot.text(128.0, bottom + 4.0, "note", Anchor::Start, "more when one node is lost");
+    plot.rect([128.0, bottom - 5.0, 12.0, 9.0], "fill-lost");
+    plot.text(146.0, bottom + 4.0, "note", Anchor::Start, "more when one node is lost");
     let says = (plan.resources.iter())
         .map(|r| format!("{} {}", r.factor.label(), percent(r.utilisation)))
         .collect::<Vec<_>>()
@@ -75,8 +75,8 @@ pub fn curve(input: &Input, planned: &Plan) -> String {
         .collect();
     let highest = points.iter().map(|p| p.nodes).fold(planned.servers_to_run as f64, f64::max);
     let frame = Frame::new(now * CURVE_END, &ticks(highest));
-    let mut plot = Plot::new();
-    frame.draw(&mut plot, grouped, scaled, "nodes", "users");
+    let mut plot = Plot::default();
+    frame.draw(&mut plot, scaled, scaled, "nodes", "users");
     let line: Vec<_> = points.iter().map(|p| (frame.x(p.users), frame.y(p.nodes))).collect();
     let dashed: Vec<_> =
         (points.iter()).filter_map(|p| Some((frame.x(p.users), frame.y(p.second?)))).collect();
@@ -87,9 +87,11 @@ pub fn curve(input: &Input, planned: &Plan) -> String {
     plot.dot(x, y, "dot");
     let here = format!("{} users: {}", scaled(now), count(planned.servers_to_run, "node"));
     plot.text(x - 9.0, y - 8.0, "label strong", Anchor::End, &here);
-    if let (Some(second), Some((x, y))) = (planned.second_factor, dashed.last()) {
-        let says = format!("{} alone", second.label());
-        plot.text(*x, y + 17.0, "note", Anchor::End, &says);
+    plot.line([92.0, 8.0, 114.0, 8.0], "curve");
+    plot.text(120.0, 12.0, "note", Anchor::Start, "nodes to run");
+    if let Some(second) = planned.second_factor.filter(|_| !dashed.is_empty()) {
+        plot.line([222.0, 8.0, 244.0, 8.0], "curve-second");
+        plot.text(250.0, 12.0, "note", Anchor::Start, &format!("{} alone", second.label()));
     }
     if points.last().is_some_and(|p| p.users < now * CURVE_END * 0.999) {
         let x = line.last().map_or(0.0, |p| p.0);
@@ -120,7 +122,7 @@ pub fn day(plan: &Plan) -> String {
     let frame = Frame::new(24.0, &ticks(whole(&peak).max(whole(&off))));
     let hours = plan.day.peak_hours;
     let from = (PEAK_AROUND_H - hours / 2.0).clamp(0.0, 24.0 - hours);
-    let mut plot = Plot::new();
+    let mut plot = Plot::default();
     let hour = |h: f64| if h == 0.0 { "0 h".to_owned() } else { super::number::short(h) };
     frame.draw_with(&mut plot, &[0.0, 6.0, 12.0, 18.0, 24.0], |v| money_short(v, currency), hour);
     for (begin, end, cost) in
@@ -152,13 +154,12 @@ pub fn day(plan: &Plan) -> String {
         plot.text(frame.x(1.0), frame.y(whole(&off)) - 6.0, "label", Anchor::Start, &says);
     }
     let y = frame.height + 6.0;
-    let legend =
-        [("part-1", "nodes"), ("part-2", "egress"), ("part-3", "broker, balancers, monitoring")];
+    let legend = [("part-1", "nodes"), ("part-2", "egress"), ("part-3", "broker and the rest")];
     let mut x = frame.left;
     for (class, name) in legend {
         plot.rect([x, y - 9.0, 11.0, 10.0], class);
         plot.text(x + 16.0, y, "note", Anchor::Start, name);
-        x += 40.0 + name.len() as f64 * 5.8;
+        x += 36.0 + name.len() as f64 * 7.0;
     }
     let description = format!(
         "{} h at {}/h with {} nodes, the other hours at {}/h with {} nodes.",
@@ -188,8 +189,8 @@ pub fn tornado(plan: &Plan) -> String {
     // Room for the words at both ends of the longest bars.
     let (left, right) = (78.0, WIDTH - 78.0);
     let x = |cost: f64| left + (cost - low) / (high - low).max(1e-9) * (right - left);
-    let mut plot = Plot::new();
-    let row_height = 40.0;
+    let mut plot = Plot::default();
+    let row_height = 46.0;
     let bottom = rows.len() as f64 * row_height + 24.0;
     plot.line([x(now), 18.0, x(now), bottom], "base");
     let currency = &plan.cost.currency;
@@ -198,7 +199,7 @@ pub fn tornado(plan: &Plan) -> String {
         plot.text(0.0, y + 9.0, "label", Anchor::Start, &row.input);
         for (answer, mark) in [(&row.halved, "½"), (&row.doubled, "×2")] {
             let Some(answer) = answer else { continue };
-            bar(&mut plot, answer, mark, (x(now), y + 14.0), &x, currency);
+            bar(&mut plot, answer, mark, (x(now), y + 17.0), &x, currency);
         }
     }
     let planned = format!("as planned: {}", money(now, currency));

@@ -35,17 +35,12 @@ pub enum Anchor {
 }
 
 /// A plot that is being drawn.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Plot {
     body: String,
 }
 
 impl Plot {
-    /// Nothing yet.
-    pub fn new() -> Self {
-        Self { body: String::new() }
-    }
-
     /// A text of a class of the style sheet.
     pub fn text(&mut self, x: f64, y: f64, class: &str, anchor: Anchor, text: &str) {
         let anchor = match anchor {
@@ -143,7 +138,7 @@ mod tests {
 
     #[test]
     fn a_plot_has_words_for_it() {
-        let mut plot = Plot::new();
+        let mut plot = Plot::default();
         plot.text(1.0, 2.0, "c", Anchor::End, "<x>");
         plot.rect([0.0, 0.0, 0.0, 1.0], "none");
         let text = plot.finish("p", "A & B", "says", 10.0);

@@ -116,7 +116,7 @@ mod tests {
         let mut config = Config::default();
         config.policy.client.connection_limit = 500;
         let unpriced = capacity::load(&config).unwrap();
-        let value = super::capacity(&unpriced);
+        let value = capacity(&unpriced);
         assert_eq!(
             (&value["source"], &value["rated"]["connections"]),
             (&json!("machine"), &json!(500.0))

@@ -1,7 +1,7 @@
 //! Once a second: rates, headroom, the time to the load line and live costs of this node.
 
 use super::memory;
-use super::stats::{Cell, WorkerStats};
+use super::stats::CellOf;
 use crate::control::capacity::Capacity;
 use crate::node::Node;
 use plimsoll_capacity::headroom::{Costs, Load, TREND_STEP_S, Trend, Usage};
@@ -14,7 +14,7 @@ const STEP: Duration = Duration::from_secs(1);
 const SMOOTHING_S: f64 = 5.0;
 
 /// Counters whose rates are told.
-const COUNTERS: [(&str, fn(&WorkerStats) -> &Cell); 7] = [
+const COUNTERS: [(&str, CellOf); 7] = [
     ("messages_in", |s| &s.messages_in),
     ("messages_out", |s| &s.messages_out),
     ("connects", |s| &s.established),

@@ -2,14 +2,11 @@
 
 use super::live::Sample;
 use super::memory;
-use super::stats::{Cell, Histogram, WorkerStats};
+use super::stats::{CellOf, Histogram, WorkerStats};
 use crate::node::Node;
 use plimsoll_capacity::headroom::Load;
 use std::fmt::Write;
 use std::sync::Arc;
-
-/// Picks a figure of a worker.
-type CellOf = fn(&WorkerStats) -> &Cell;
 
 /// Where a metric's value comes from.
 enum Source {

@@ -79,6 +79,9 @@ pub const LATENCY_MS: &[f64] = &[1.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0
 /// Upper bounds of `realtime_fanout_recipients`.
 pub const RECIPIENTS: &[f64] = &[1.0, 5.0, 10.0, 25.0, 50.0, 100.0, 500.0, 1_000.0, 5_000.0];
 
+/// Picks a figure of a worker.
+pub type CellOf = fn(&WorkerStats) -> &Cell;
+
 /// Everything one worker counts.
 #[derive(Debug)]
 pub struct WorkerStats {

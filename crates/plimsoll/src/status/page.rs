@@ -25,11 +25,14 @@ pub fn for_people(status: &str) -> Result<String, String> {
 fn head(out: &mut String, status: &Value) {
     let text = |name: &str| plain(status[name].as_str().unwrap_or("?"));
     let stopping = if status["stopping"] == true { ", stopping" } else { "" };
-    let workers = status["workers"].as_array().map_or(0, Vec::len);
+    let workers = match status["workers"].as_array().map_or(0, Vec::len) {
+        1 => "1 worker".to_owned(),
+        n => format!("{n} workers"),
+    };
     let up = duration(status["uptime_seconds"].as_f64().unwrap_or_default());
     let _ = writeln!(
         out,
-        "node         {}, version {}, {workers} workers, up {up}{stopping}",
+        "node         {}, version {}, {workers}, up {up}{stopping}",
         text("name"),
         text("version"),
     );

@@ -62,7 +62,7 @@ impl Judge<'_> {
     fn gone_with_epoch(&mut self, number: u32, group: &mut Vec<u32>) {
         let told_us = self.streams.get(number).map_or(u64::MAX, |stream| stream.told_us);
         let all = group.len();
-        group.retain(|index| self.of(*index).is_some_and(|p| p.sent_us >= told_us));
+        group.retain(|index| self.of(*index).is_some_and(|p| p.sent_us > told_us));
         self.counts.acks_lost_with_epoch += (all - group.len()) as u64;
     }
 

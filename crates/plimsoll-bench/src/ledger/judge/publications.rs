@@ -44,6 +44,15 @@ impl Publication {
         self.stream != NONE
     }
 
+    /// From when on it was on its way to everybody; `u64::MAX`: that is not known.
+    pub fn under_way_us(&self) -> u64 {
+        match self.outcome {
+            // It stands somewhere, so that the server took it, though its publisher was not told.
+            Outcome::Unknown if self.is_placed() => self.sent_us,
+            _ => self.had_us(),
+        }
+    }
+
     /// From when on it is certain that the server had it; `u64::MAX`: it is not.
     pub fn had_us(&self) -> u64 {
         if self.is_acknowledged() { self.answered_us.min(self.seen_us) } else { self.seen_us }

@@ -102,14 +102,16 @@ impl Judge<'_> {
                     found("another publication stands there as well".to_owned()).by(p.seen_by)
                 });
             }
+            let is_alone = p.offset != last;
             last = p.offset;
             let before = latest.insert((p.publisher, p.connection), p.sequence);
+            let before = before.filter(|_| is_alone);
             if let Some(before) = before.filter(|before| *before > p.sequence) {
                 self.report.add(Rule::C7, at_us, || {
                     found(format!("it stands after {}#{before}", p.publisher))
                 });
             }
-            if self.times.is_past(p.had_us()) {
+            if self.times.is_past(p.under_way_us()) {
                 due = p.offset;
                 due_probe = if self.times.is_probe(&p) { p.offset } else { due_probe };
             }
@@ -168,7 +170,7 @@ impl Judge<'_> {
             let (due, due_probe) = (stream.due, stream.due_probe);
             let is_other = now != s.stream;
             let next = if is_other { 1 } else { s.next };
-            if due < next || (is_other && !self.times.is_past(stream.told_us)) {
+            if due < next {
                 continue;
             }
             self.counts.holes += 1;

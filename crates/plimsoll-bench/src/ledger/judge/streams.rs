@@ -73,7 +73,9 @@ impl Streams {
             let stream = self.get(number);
             stream.map(|s| (s.top.is_some(), if s.told_us == u64::MAX { 0 } else { s.told_us }))
         };
-        for (number, stream) in (0..).zip(&self.list) {
+        // Epochs that clients named, and no server, are none.
+        let is_real = |stream: &Stream| stream.top.is_some() || stream.told_us != u64::MAX;
+        for (number, stream) in (0..).zip(&self.list).filter(|(_, stream)| is_real(stream)) {
             let entry = current.entry(stream.channel).or_insert((NONE, false));
             entry.1 = entry.0 != NONE;
             if entry.0 == NONE || rank(number) > rank(entry.0) {

@@ -48,6 +48,16 @@ impl Judge<'_> {
             }
             return reader.begin(index, at_us, (NONE, 0));
         };
+        if let (Some((asked, offset)), Some(subscription)) = (asked, reader.list.get(index))
+            && asked == subscription.stream
+            && offset >= subscription.next
+        {
+            // The client's word against its own book.
+            let next = subscription.next;
+            self.faults.add(|| {
+                format!("client {client} named offset {offset}, and had none from {next} on")
+            });
+        }
         match asked {
             Some(asked) if recovered => {
                 self.recovered(reader, index, at_us, asked, (stream, told));
@@ -91,12 +101,6 @@ impl Judge<'_> {
             });
         }
         let same = subscription.stream == stream;
-        if same && asked.saturating_add(1) > subscription.next {
-            let next = subscription.next;
-            self.faults.add(|| {
-                format!("client {client} named offset {asked}, and had none from {next} on")
-            });
-        }
         let next = asked.saturating_add(1);
         if !same || next < subscription.first {
             subscription.first = next;

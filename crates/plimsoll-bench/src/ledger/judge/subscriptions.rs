@@ -297,6 +297,7 @@ impl Judge<'_> {
         if owed >= next {
             let (client, channel, stream) =
                 (subscription.client, subscription.channel, subscription.stream);
+            subscription.next = owed.saturating_add(1);
             self.counts.holes += 1;
             self.counts.lost += owed - next + 1;
             self.report.add(Rule::C6, subscription.last_us, || {
@@ -307,24 +308,21 @@ impl Judge<'_> {
     }
 
     fn end_of_log(&mut self, reader: &mut Reader<'_>, index: usize) {
-        let stands = reader.list.get(index).is_some_and(|s| reader.is_live(s));
-        let Some(subscription) = reader.list.get(index).filter(|_| stands) else {
-            return self.end_of_span(reader, index);
-        };
-        let Subscription { client, channel, stream, next, from_us, came, probes, skipped, .. } =
-            *subscription;
-        let log = reader.number;
-        self.standing.push(Standing {
-            log,
-            client,
-            channel,
-            stream,
-            next,
-            from_us,
-            came,
-            probes,
-            skipped,
-        });
+        let Some(subscription) = reader.list.get(index) else { return };
+        let (stands, skipped) = (reader.is_live(subscription), subscription.skipped);
         self.end_of_span(reader, index);
+        if let Some(s) = reader.list.get(index).filter(|_| stands) {
+            self.standing.push(Standing {
+                log: reader.number,
+                client: s.client,
+                channel: s.channel,
+                stream: s.stream,
+                next: s.next,
+                from_us: s.from_us,
+                came: s.came,
+                probes: s.probes,
+                skipped,
+            });
+        }
     }
 }

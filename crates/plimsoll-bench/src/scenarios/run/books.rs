@@ -7,6 +7,7 @@ use crate::scenarios::Bed;
 use crate::scenarios::history::{self, Histories};
 use crate::scrape::Metrics;
 use crate::server::ServerSetup;
+use crate::topology::Topology;
 use crate::workload::Workload;
 use crate::workload::rooms::Scene;
 
@@ -20,10 +21,15 @@ const DELIVERIES_RATIO: f64 = 0.5;
 pub(super) struct Books<'a> {
     workload: &'a Workload,
     scene: &'a Scene,
+    is_own: bool,
     before: Option<Metrics>,
     after: Option<Metrics>,
     histories: Histories,
     notes: Vec<String>,
+    /// Connections that were cut while the load lasted.
+    pub cuts: u64,
+    /// Publications from here on are probes.
+    pub probes_from_us: Option<u64>,
 }
 
 impl<'a> Books<'a> {
@@ -41,7 +47,17 @@ impl<'a> Books<'a> {
                 None
             }
         };
-        Self { workload, scene, before, after: None, histories: Histories::default(), notes }
+        Self {
+            workload,
+            scene,
+            is_own: bed.is_own(),
+            before,
+            after: None,
+            histories: Histories::default(),
+            notes,
+            cuts: 0,
+            probes_from_us: None,
+        }
     }
 
     /// After the clients have gone.
@@ -78,19 +94,19 @@ impl<'a> Books<'a> {
         self,
         name: &str,
         started_us: u64,
-        finished: Finished,
+        mut finished: Finished,
         setup: &ServerSetup,
         summary: &mut Summary,
     ) -> Ledger {
         let counters = &finished.counters;
-        let own = self.before.is_some();
         let mut run = Run::new(name, started_us, counters.at_us);
-        if own {
+        if self.is_own {
             run.history_size = Some(u64::from(setup.history_size));
             run.history_ttl_ms = Some(u64::from(setup.history_ttl_s) * 1_000);
         }
         run.deliveries_planned = self.deliveries_planned();
-        run.recoveries_planned = self.recoveries_planned(counters);
+        run.recoveries_planned = self.recoveries_planned();
+        run.probes_from_us = self.probes_from_us;
         let comparisons = match (&self.before, &self.after) {
             (Some(before), Some(after)) => compared(counters, before, after),
             _ => Vec::new(),
@@ -103,12 +119,13 @@ impl<'a> Books<'a> {
         let ledger = Ledger {
             run,
             channels: channels.collect(),
-            logs: finished.logs,
+            logs: std::mem::take(&mut finished.logs),
             stored: self.histories.stored,
             comparisons,
         };
         summary.notes.extend(self.notes);
         judged(summary, &ledger);
+        unreached(summary, topology, &finished);
         ledger
     }
 
@@ -120,14 +137,30 @@ impl<'a> Books<'a> {
     }
 
     /// A cut client asks to recover each of its rooms; one that leaves does not.
-    fn recoveries_planned(&self, counters: &Counters) -> u64 {
+    fn recoveries_planned(&self) -> u64 {
         let rooms = self.scene.rooms.len();
         let in_rooms: u64 =
             (0..rooms as u32).map(|room| u64::from(self.scene.topology.size(room))).sum();
         let each = in_rooms as f64 / f64::from(self.workload.clients);
-        let cuts = counters.cuts as f64 * (1.0 - self.workload.leaves_ratio);
+        let cuts = self.cuts as f64 * (1.0 - self.workload.leaves_ratio);
         (cuts * each * RECOVERIES_RATIO) as u64
     }
+}
+
+/// What the fleet itself knows of the probes, and of its own end.
+fn unreached(summary: &mut Summary, topology: &Topology, finished: &Finished) {
+    if finished.broken_threads > 0 {
+        summary.finds(Judgement::Void, "the generator failed: its books are not whole");
+    }
+    let Some((client, channel)) = finished.examples.first() else { return };
+    let text = format!(
+        "C10: the last publication did not reach {} of {} subscriptions in time, as client \
+         {client} in {}",
+        finished.unreached,
+        finished.probed,
+        topology.name(*channel)
+    );
+    summary.finds(Judgement::Broken, text);
 }
 
 /// What the judge says, in the summary.
@@ -139,12 +172,6 @@ pub fn judged(summary: &mut Summary, ledger: &Ledger) {
     for reason in &verdict.void {
         summary.finds(Judgement::Void, reason.clone());
     }
-    // The judge's word counts, whatever reasons it has listed.
-    summary.verdict = match verdict.verdict {
-        Judgement::Kept => summary.verdict,
-        Judgement::Broken => Judgement::Broken,
-        Judgement::Void => Judgement::Void,
-    };
     summary.ledger = serde_json::to_value(&verdict).ok();
     summary.books = Some(verdict.to_string());
 }
@@ -158,7 +185,8 @@ fn compared(counters: &Counters, before: &Metrics, after: &Metrics) -> Vec<Compa
     let [recovered, lost] = counters.recoveries;
     let figures = [
         ("plimsoll_publications_total", (counters.acknowledged, counters.published)),
-        ("plimsoll_deliveries_total", heard(counters.deliveries)),
+        // What is recovered is part of a reply, and no delivery of its own.
+        ("plimsoll_deliveries_total", heard(counters.latency_us.len())),
         ("plimsoll_recoveries_total{recovered=\"true\"}", heard(recovered)),
         ("plimsoll_recoveries_total{recovered=\"false\"}", heard(lost)),
         ("plimsoll_error_replies_total", heard(counters.errors.values().sum())),
@@ -191,8 +219,8 @@ mod tests {
             assert_eq!(made.len(), 2);
             assert_eq!(made.iter().all(|c| c.expected == c.found), agree, "{made:?}");
         };
-        let calm =
-            Counters { published: 10, acknowledged: 9, deliveries: 90, ..Counters::default() };
+        let mut calm = Counters { published: 10, acknowledged: 9, ..Counters::default() };
+        calm.latency_us.record_n(1, 90).unwrap();
         check(&calm, 9, 90, true);
         check(&calm, 10, 90, true);
         check(&calm, 11, 90, false);
