@@ -36,6 +36,7 @@ impl Core {
                 }
                 if matches!(body, ReplyBody::Connect(_)) {
                     self.release_held(slot);
+                    self.greet(slot);
                 }
             }
             Effect::Error { id, error } => {

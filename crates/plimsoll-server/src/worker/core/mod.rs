@@ -11,6 +11,7 @@ mod flush;
 mod http;
 mod io;
 mod letters;
+mod notice;
 mod outbox;
 #[cfg(test)]
 mod tests;
@@ -21,6 +22,7 @@ pub use io::{Io, Sent};
 use crate::telemetry::stats::WorkerStats;
 use crate::worker::slab::{Bits, Slab};
 use conn::{Conn, Own};
+use notice::Notices;
 use outbox::Meter;
 use plimsoll_core::channel::Channels;
 use plimsoll_core::home::Home;
@@ -154,6 +156,7 @@ pub struct Core {
     relief: Relief,
     gates: Gates,
     line_version: u64,
+    notices: Notices,
     line_is_off: bool,
     throttle: Throttle,
     door: Admission,
@@ -198,6 +201,7 @@ impl Core {
             relief: Relief::of_workers(shared.workers),
             gates: Gates::default(),
             line_version: 0,
+            notices: Notices::default(),
             line_is_off: false,
             throttle: Throttle::default(),
             door: Admission::new(now.mono_ms, f64::MAX, limits::PARKED_CONNECTS_MAX),
@@ -244,7 +248,9 @@ impl Core {
             self.hub.next_due_ms().map_or(u64::MAX, |at| at.saturating_sub(self.now.mono_ms));
         let door = self.door.next_deadline_ms(self.now.mono_ms);
         let door = door.map_or(u64::MAX, |at| at.saturating_sub(self.now.mono_ms));
-        self.wheel.wait_ms(self.now.mono_ms).unwrap_or(u64::MAX).min(sweep).min(held).min(door)
+        let notice = self.notices.wait_ms(self.now.mono_ms);
+        let wheel = self.wheel.wait_ms(self.now.mono_ms).unwrap_or(u64::MAX);
+        wheel.min(sweep).min(held).min(door).min(notice)
     }
 
     /// Handles all deadlines that have passed.
@@ -254,6 +260,7 @@ impl Core {
             self.home.sweep(self.now.mono_ms);
             self.update_gauges();
         }
+        self.tell_notices();
         self.open_the_door(io);
         let mut due = std::mem::take(&mut self.due);
         self.wheel.expire(self.now.mono_ms, &mut due);
