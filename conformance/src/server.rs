@@ -30,6 +30,11 @@ pub struct Server {
 impl Server {
     /// Starts a server with this configuration, on free ports of the loopback interface.
     pub fn start(config: &str) -> Self {
+        Self::start_with(config, &[])
+    }
+
+    /// Like [`Server::start`], with these variables in its environment.
+    pub fn start_with(config: &str, variables: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().expect("a directory for the configuration");
         let file = dir.path().join("plimsoll.toml");
         fs::write(&file, config).expect("the configuration is written");
@@ -38,6 +43,7 @@ impl Server {
             .args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
             .arg("--config")
             .arg(&file)
+            .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log)

@@ -68,6 +68,7 @@ function start() {
     byId('other-room-name').value = '';
   });
   client.addEventListener('state', ({ detail }) => showState(detail));
+  client.addEventListener('message', ({ detail }) => showLoad(detail));
   addEventListener('online', () => client.wake());
   addEventListener('hashchange', () => name && enter(roomFromAddress()));
   if (name) {
@@ -299,6 +300,8 @@ function showState({ state, code, reason }) {
   byId('cut-more').textContent = state === 'closed' ? 'again' : 'my connection';
   byId('line-client').textContent = away ? '–' : client.client.slice(0, 8);
   if (!away) return;
+  // Another server may be there next, and it says so itself.
+  byId('load').hidden = true;
   if (!offlineSince && state !== 'connecting') {
     offlineSince = Date.now();
     changeNotice = log.notice('off', 'Offline: the server keeps what is said meanwhile');
@@ -307,6 +310,16 @@ function showState({ state, code, reason }) {
     changeNotice?.('lost', `The server ended the connection: ${reason} (${code})`);
     changeNotice = null;
   }
+}
+
+// The server gives something up for a while, or has it back.
+function showLoad(data) {
+  const load = data?.plimsoll;
+  if (load?.type !== 'load') return;
+  const less = Object.values(load.features ?? {}).some((state) => state !== 'on');
+  const banner = byId('load');
+  banner.hidden = load.level === 0 && !less;
+  banner.textContent = clip(String(load.message ?? ''), 200);
 }
 
 function showPosition() {

@@ -230,6 +230,11 @@ export class Client extends EventTarget {
   }
 
   #push(push) {
+    // Belongs to no channel: the server tells what it can do now.
+    if (push.message) {
+      emit(this, 'message', push.message.data);
+      return;
+    }
     const subscription = this.#subscriptions.get(push.channel);
     if (!subscription) return;
     if (push.pub) subscription.publication(push.pub);

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 /// An error in a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClientError {
-    /// 100–113 for the server's own.
+    /// 100–113 as in the protocol; 503 is ours, in the range the protocol leaves free.
     pub code: u32,
     /// Fixed text.
     pub message: &'static str,
@@ -59,6 +59,7 @@ errors! {
     TOKEN_EXPIRED = 109 "token expired" false: "Fetch a new token and try again.";
     EXPIRED = 110 "expired" false: "The connection or subscription has expired.";
     TOO_MANY_REQUESTS = 111 "too many requests" true: "Over a rate limit; try again later.";
+    FEATURE_OFF = 503 "temporarily unavailable" true: "Given up while the node is overloaded.";
     UNRECOVERABLE_POSITION = 112 "unrecoverable position" false: "History does not go back so far.";
 }
 

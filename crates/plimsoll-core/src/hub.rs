@@ -5,6 +5,7 @@
 
 use crate::limits;
 use crate::map::{self, Map};
+use plimsoll_overload::feature::Class;
 use smallvec::SmallVec;
 use std::sync::Arc;
 
@@ -19,6 +20,8 @@ pub struct Encoding {
     pub compressed: bool,
     /// Gets join and leave pushes.
     pub join_leave: bool,
+    /// Whose batching window it has; an index that means something to the caller.
+    pub tier: u8,
 }
 
 /// Where a subscriber stands in its channel.
@@ -47,6 +50,11 @@ pub struct Group {
     pub publications: u32,
     /// When the first of them was received, in microseconds; for the delivery latency.
     pub received_us: u64,
+    /// The last subscribers came while frames were gathered: where in `frames` begins what is
+    /// for them, in the order of `subscribers`.
+    pub late: Vec<u32>,
+    /// Not written before, monotonic milliseconds.
+    pub not_before_ms: u64,
 }
 
 /// A channel with subscribers on this worker.
@@ -57,8 +65,13 @@ pub struct LocalChannel {
     pub groups: SmallVec<[Group; 1]>,
     /// Offset of the last publication seen; `None` while no position is known.
     pub last_offset: Option<u64>,
+    /// How precious its publications are.
+    pub class: Class,
     dirty: bool,
 }
+
+/// Channels that are held become due at multiples of this, in milliseconds.
+const WAKE_STEP_MS: u64 = 4;
 
 /// All channels with subscribers on this worker.
 pub struct Hub {
@@ -66,6 +79,10 @@ pub struct Hub {
     channels: Vec<Option<LocalChannel>>,
     free: Vec<u32>,
     dirty: Vec<ChannelKey>,
+    /// Dirty channels that are written later, and when.
+    waiting: Vec<(u64, ChannelKey)>,
+    /// The first time in `waiting`.
+    wake_ms: u64,
     spare: Vec<Vec<u8>>,
     gathered: usize,
     subscriptions: usize,
@@ -79,6 +96,8 @@ impl Hub {
             channels: Vec::new(),
             free: Vec::new(),
             dirty: Vec::new(),
+            waiting: Vec::new(),
+            wake_ms: u64::MAX,
             spare: Vec::new(),
             gathered: 0,
             subscriptions: 0,
@@ -104,6 +123,7 @@ impl Hub {
     pub fn shrink(&mut self) {
         self.spare = Vec::new();
         self.dirty = Vec::new();
+        self.waiting = Vec::new();
         self.by_name.shrink_to_fit();
         if self.by_name.is_empty() {
             self.channels = Vec::new();
@@ -126,9 +146,15 @@ impl Hub {
         matches!(self.channels.get(key.0 as usize), Some(Some(c)) if c.dirty)
     }
 
-    /// Adds a subscriber. Flush the channel before: it must not get what came earlier.
-    pub fn subscribe(&mut self, name: &Arc<str>, slot: u32, encoding: Encoding) -> Place {
-        let key = self.find(name).unwrap_or_else(|| self.insert(name));
+    /// Adds a subscriber. It does not get what was gathered earlier.
+    pub fn subscribe(
+        &mut self,
+        name: &Arc<str>,
+        slot: u32,
+        encoding: Encoding,
+        class: Class,
+    ) -> Place {
+        let key = self.find(name).unwrap_or_else(|| self.insert(name, class));
         self.subscriptions += 1;
         let mut place = Place { channel: key, group: 0, index: 0 };
         if let Some(channel) = self.get_mut(key) {
@@ -137,16 +163,34 @@ impl Hub {
                 channel.groups.push(Group { encoding, ..Group::default() });
                 channel.groups.len() - 1
             });
-            let subscribers = &mut channel.groups[group].subscribers;
-            subscribers.push(slot);
+            let at = &mut channel.groups[group];
+            if !at.frames.is_empty() {
+                at.late.push(at.frames.len() as u32);
+            }
+            at.subscribers.push(slot);
             place.group = group as u8;
-            place.index = subscribers.len() as u32 - 1;
+            place.index = at.subscribers.len() as u32 - 1;
         }
         place
     }
 
+    /// The connection that stands there.
+    pub fn subscriber_at(&self, place: Place) -> Option<u32> {
+        let channel = matches_some(self.channels.get(place.channel.0 as usize))?;
+        let group = channel.groups.get(usize::from(place.group))?;
+        group.subscribers.get(place.index as usize).copied()
+    }
+
+    /// What was gathered for a subscriber that is about to leave. `None`: it cannot leave before
+    /// the channel is flushed, because others came later.
+    pub fn gathered_for(&self, place: Place) -> Option<&[u8]> {
+        let channel = matches_some(self.channels.get(place.channel.0 as usize))?;
+        let group = channel.groups.get(usize::from(place.group))?;
+        group.late.is_empty().then_some(&group.frames[..])
+    }
+
     /// Removes a subscriber; another one may have moved into its place: its slot is returned.
-    /// Flush the channel before: it must not lose what came earlier.
+    /// It loses what [`Hub::gathered_for`] has.
     pub fn unsubscribe(&mut self, place: Place) -> Option<u32> {
         let channel = self.channels.get_mut(place.channel.0 as usize)?.as_mut()?;
         let group = channel.groups.get_mut(usize::from(place.group))?;
@@ -204,19 +248,72 @@ impl Hub {
         room
     }
 
-    /// The next channel with frames of this turn; it counts as clean from now on.
-    pub fn next_dirty(&mut self) -> Option<ChannelKey> {
+    /// The next channel with frames that may be written now; it counts as clean from now on.
+    /// Those whose time has not come wait for [`Hub::next_due_ms`].
+    pub fn next_dirty(&mut self, now_ms: u64) -> Option<ChannelKey> {
         while let Some(key) = self.dirty.pop() {
             // Channels flushed or removed in between are still listed.
-            if self.is_dirty(key) {
-                self.clean(key);
-                return Some(key);
+            if !self.is_dirty(key) {
+                continue;
             }
+            let due_ms = self.get_mut(key).map_or(0, |c| c.due_ms());
+            if due_ms > now_ms {
+                self.waiting.push((due_ms, key));
+                self.wake_ms = self.wake_ms.min(due_ms);
+                continue;
+            }
+            self.clean(key);
+            return Some(key);
         }
         None
     }
 
-    /// Is any channel dirty?
+    /// Lets channels whose time has come be written by [`Hub::next_dirty`]; with `all`, every one.
+    pub fn wake(&mut self, now_ms: u64, all: bool) {
+        if !all && now_ms < self.wake_ms {
+            return;
+        }
+        self.wake_ms = u64::MAX;
+        let mut kept = 0;
+        for at in 0..self.waiting.len() {
+            let (due_ms, key) = self.waiting[at];
+            if all || due_ms <= now_ms {
+                if let Some(channel) = self.get_mut(key).filter(|_| all) {
+                    channel.groups.iter_mut().for_each(|g| g.not_before_ms = 0);
+                }
+                self.dirty.push(key);
+            } else {
+                self.waiting[kept] = (due_ms, key);
+                self.wake_ms = self.wake_ms.min(due_ms);
+                kept += 1;
+            }
+        }
+        self.waiting.truncate(kept);
+    }
+
+    /// When the first waiting channel is to be written.
+    pub fn next_due_ms(&self) -> Option<u64> {
+        (!self.waiting.is_empty()).then_some(self.wake_ms)
+    }
+
+    /// Collects what comes for all of a channel until then, so that one write carries it.
+    pub fn hold_until(&mut self, key: ChannelKey, not_before_ms: u64) {
+        let due_ms = step(not_before_ms);
+        let Some(channel) = self.get_mut(key) else { return };
+        channel.groups.iter_mut().for_each(|g| g.not_before_ms = g.not_before_ms.max(due_ms));
+        self.keep_dirty(key);
+    }
+
+    /// After some groups were written: the channel stays dirty if others have frames.
+    pub fn keep_dirty(&mut self, key: ChannelKey) {
+        let Some(channel) = self.get_mut(key) else { return };
+        if !channel.dirty && channel.groups.iter().any(|g| !g.frames.is_empty()) {
+            channel.dirty = true;
+            self.dirty.push(key);
+        }
+    }
+
+    /// Is any channel dirty whose time has come?
     pub fn has_dirty(&self) -> bool {
         self.dirty.iter().any(|key| self.is_dirty(*key))
     }
@@ -240,10 +337,10 @@ impl Hub {
     }
 
     /// Takes a group's frames and lends its subscribers, for a send without borrowing the hub.
-    /// Give both back by [`Hub::put_back`].
-    pub fn take_group(&mut self, key: ChannelKey, group: usize) -> Option<Group> {
+    /// Give both back by [`Hub::put_back`]. `None`: it has none, or is not due.
+    pub fn take_group(&mut self, key: ChannelKey, group: usize, now_ms: u64) -> Option<Group> {
         let group = self.get_mut(key)?.groups.get_mut(group)?;
-        if group.frames.is_empty() {
+        if group.frames.is_empty() || group.not_before_ms > now_ms {
             return None;
         }
         let encoding = group.encoding;
@@ -252,11 +349,12 @@ impl Hub {
         Some(taken)
     }
 
-    /// Ends what [`Hub::take_group`] began.
-    pub fn put_back(&mut self, key: ChannelKey, index: usize, mut taken: Group) {
-        let mut frames = std::mem::take(&mut taken.frames);
+    /// Ends what [`Hub::take_group`] began; the next frames wait until `not_before_ms`.
+    pub fn put_back(&mut self, key: ChannelKey, index: usize, taken: Group, not_before_ms: u64) {
+        let mut frames = taken.frames;
         if let Some(group) = self.get_mut(key).and_then(|c| c.groups.get_mut(index)) {
             group.subscribers = taken.subscribers;
+            group.not_before_ms = step(not_before_ms);
         }
         frames.clear();
         if self.spare.len() < limits::SPARE_BUFFERS_MAX
@@ -266,11 +364,12 @@ impl Hub {
         }
     }
 
-    fn insert(&mut self, name: &Arc<str>) -> ChannelKey {
+    fn insert(&mut self, name: &Arc<str>, class: Class) -> ChannelKey {
         let channel = LocalChannel {
             name: Arc::clone(name),
             groups: SmallVec::new(),
             last_offset: None,
+            class,
             dirty: false,
         };
         let key = match self.free.pop() {
@@ -295,6 +394,19 @@ impl Hub {
     }
 }
 
+impl LocalChannel {
+    /// When the first of its groups with frames may be written.
+    fn due_ms(&self) -> u64 {
+        let waiting = self.groups.iter().filter(|g| !g.frames.is_empty());
+        waiting.map(|g| g.not_before_ms).min().unwrap_or(0)
+    }
+}
+
+/// In steps, so that many channels become due together and their list is read seldom.
+fn step(not_before_ms: u64) -> u64 {
+    not_before_ms.checked_next_multiple_of(WAKE_STEP_MS).unwrap_or(u64::MAX)
+}
+
 fn matches_some(channel: Option<&Option<LocalChannel>>) -> Option<&LocalChannel> {
     channel.and_then(Option::as_ref)
 }
@@ -307,7 +419,8 @@ mod tests {
     fn a_left_place_is_taken_by_the_last() {
         let mut hub = Hub::new(1);
         let name: Arc<str> = "a".into();
-        let places: Vec<_> = (0..3).map(|s| hub.subscribe(&name, s, Encoding::default())).collect();
+        let places: Vec<_> =
+            (0..3).map(|s| hub.subscribe(&name, s, Encoding::default(), Class::Durable)).collect();
         assert_eq!(hub.unsubscribe(places[0]), Some(2));
         assert_eq!(hub.unsubscribe(Place { index: 1, ..places[0] }), None);
         assert_eq!(hub.subscription_count(), 1);
@@ -321,8 +434,8 @@ mod tests {
         let mut hub = Hub::new(1);
         let name: Arc<str> = "a".into();
         let joins = Encoding { join_leave: true, ..Default::default() };
-        hub.subscribe(&name, 1, Encoding::default());
-        hub.subscribe(&name, 2, joins);
+        hub.subscribe(&name, 1, Encoding::default(), Class::Durable);
+        hub.subscribe(&name, 2, joins, Class::Durable);
         let key = hub.find("a").unwrap();
         let mut encoded = 0;
         for _ in 0..3 {
@@ -338,15 +451,85 @@ mod tests {
         }
         assert!(hub.append(key, None, |e| e.join_leave, |_, out| out.extend_from_slice(b"join")));
         assert_eq!(encoded, 6);
-        assert_eq!(hub.next_dirty(), Some(key));
-        assert_eq!(hub.next_dirty(), None);
-        let first = hub.take_group(key, 0).unwrap();
+        assert_eq!(hub.next_dirty(0), Some(key));
+        assert_eq!(hub.next_dirty(0), None);
+        let first = hub.take_group(key, 0, 1_000).unwrap();
         assert_eq!((first.frames.len(), first.publications), (15, 3));
-        hub.put_back(key, 0, first);
-        let second = hub.take_group(key, 1).unwrap();
+        hub.put_back(key, 0, first, 0);
+        let second = hub.take_group(key, 1, 1_000).unwrap();
         assert_eq!((second.frames.len(), second.publications), (19, 3));
-        hub.put_back(key, 1, second);
+        hub.put_back(key, 1, second, 0);
         assert_eq!(hub.gathered_bytes(), 0);
-        assert!(hub.take_group(key, 0).is_none());
+        assert!(hub.take_group(key, 0, 1_000).is_none());
+    }
+
+    fn say(hub: &mut Hub, key: ChannelKey) {
+        hub.append(key, Some(5), |_| true, |_, out| out.extend_from_slice(b"frame"));
+    }
+
+    #[test]
+    fn a_channel_that_is_held_gathers_until_its_time() {
+        let mut hub = Hub::new(1);
+        let name: Arc<str> = "a".into();
+        hub.subscribe(&name, 1, Encoding::default(), Class::State);
+        let key = hub.find("a").unwrap();
+        hub.hold_until(key, 97);
+        say(&mut hub, key);
+        assert_eq!((hub.next_dirty(50), hub.next_due_ms()), (None, Some(100)));
+        say(&mut hub, key);
+        hub.wake(99, false);
+        assert_eq!(hub.next_dirty(99), None);
+        hub.wake(100, false);
+        assert_eq!((hub.next_dirty(100), hub.next_due_ms()), (Some(key), None));
+        let group = hub.take_group(key, 0, 100).unwrap();
+        assert_eq!(group.publications, 2);
+        hub.put_back(key, 0, group, 300);
+        say(&mut hub, key);
+        assert_eq!(hub.next_dirty(150), None);
+        assert!(hub.take_group(key, 0, 150).is_none());
+        hub.wake(150, true);
+        assert_eq!(hub.next_dirty(150), Some(key));
+    }
+
+    #[test]
+    fn groups_are_due_each_at_its_own_time() {
+        let mut hub = Hub::new(1);
+        let name: Arc<str> = "a".into();
+        hub.subscribe(&name, 1, Encoding::default(), Class::Durable);
+        hub.subscribe(&name, 2, Encoding { tier: 1, ..Encoding::default() }, Class::Durable);
+        let key = hub.find("a").unwrap();
+        say(&mut hub, key);
+        assert_eq!(hub.next_dirty(0), Some(key));
+        for (index, until_ms) in [(0, 0), (1, 500)] {
+            let group = hub.take_group(key, index, 0).unwrap();
+            hub.put_back(key, index, group, until_ms);
+        }
+        say(&mut hub, key);
+        assert_eq!(hub.next_dirty(0), Some(key));
+        let group = hub.take_group(key, 0, 0).unwrap();
+        hub.put_back(key, 0, group, 0);
+        assert!(hub.take_group(key, 1, 0).is_none());
+        hub.keep_dirty(key);
+        assert_eq!((hub.next_dirty(0), hub.next_due_ms()), (None, Some(500)));
+        hub.wake(500, false);
+        assert_eq!(hub.next_dirty(500), Some(key));
+        assert_eq!(hub.take_group(key, 1, 500).unwrap().subscribers, [2]);
+    }
+
+    #[test]
+    fn who_comes_late_gets_only_what_follows() {
+        let mut hub = Hub::new(1);
+        let name: Arc<str> = "a".into();
+        let first = hub.subscribe(&name, 1, Encoding::default(), Class::Durable);
+        say(&mut hub, first.channel);
+        assert_eq!(hub.gathered_for(first), Some(&b"frame"[..]));
+        hub.subscribe(&name, 2, Encoding::default(), Class::Durable);
+        say(&mut hub, first.channel);
+        hub.subscribe(&name, 3, Encoding::default(), Class::Durable);
+        assert_eq!(hub.gathered_for(first), None, "others came later: flush first");
+        let group = hub.take_group(first.channel, 0, 0).unwrap();
+        assert_eq!((&group.subscribers[..], &group.late[..]), (&[1, 2, 3][..], &[5, 10][..]));
+        hub.put_back(first.channel, 0, group, 0);
+        assert_eq!(hub.gathered_for(first), Some(&b""[..]));
     }
 }

@@ -15,5 +15,6 @@ pub mod model;
 pub mod policy;
 pub mod rate;
 pub mod session;
+pub mod throttle;
 pub mod token;
 pub mod wheel;

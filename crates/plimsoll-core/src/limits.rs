@@ -11,6 +11,11 @@ pub const HEAD_BYTES_MAX: usize = 8 * 1024;
 pub const HEAD_COUNT_MAX: usize = 64;
 /// From accept to a complete request head, and to a complete `connect`, in milliseconds.
 pub const HANDSHAKE_MS: u64 = 10_000;
+/// How long a connect may wait at the door of a busy node, in milliseconds: less than the five
+/// seconds after which clients of the protocol give up.
+pub const PARKED_CONNECT_MS: u64 = 4_000;
+/// Connects waiting at the door of one worker; each costs a socket and the text that came.
+pub const PARKED_CONNECTS_MAX: usize = 4_096;
 /// Body of an HTTP API request, in bytes. A batch of 1,000 publications of 2 KB fits.
 pub const API_BODY_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Commands in one API batch, and channels in one broadcast.
@@ -99,6 +104,24 @@ pub const IDEMPOTENCY_KEYS_MAX: usize = 100_000;
 /// Bytes queued for one connection (default of `client.queue_max_size`): above it 3008. What is
 /// queued first for a socket that was not full may be longer: one turn's replies.
 pub const QUEUE_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes queued for one connection above which what is ephemeral is dropped and states are
+/// conflated.
+pub const QUEUE_SOFT_BYTES: usize = 64 * 1024;
+/// Age of the oldest queued frame with the same effect, in milliseconds.
+pub const QUEUE_SOFT_AGE_MS: u64 = 1_000;
+/// Age of the oldest queued frame at which a connection has fallen behind: what channels have for
+/// it is dropped, and it is told to recover.
+pub const QUEUE_HARD_AGE_MS: u64 = 5_000;
+/// Age of the oldest queued frame at which the connection is closed (3008), in milliseconds: a
+/// client that takes a byte now and then is not alive.
+pub const QUEUE_AGE_MS_MAX: u64 = 60_000;
+/// Bytes queued for all connections of a node when nothing says how much memory there is.
+pub const OUTBOUND_BYTES_MAX: usize = 512 * 1024 * 1024;
+/// Between two passes over the longest queues of a worker, in milliseconds.
+pub const RELIEF_INTERVAL_MS: u64 = 100;
+/// Subscribers of a channel on one worker that make it hot: all hot channels together get at most
+/// half of a worker's time, and gather meanwhile.
+pub const HOT_SUBSCRIBERS: usize = 2_000;
 /// Without any byte taken by a blocked socket for so long, in milliseconds: 3009.
 pub const WRITE_STALL_MS: u64 = 5_000;
 /// `TCP_NOTSENT_LOWAT`: unsent bytes the kernel takes for one socket before it is "full".

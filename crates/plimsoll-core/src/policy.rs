@@ -4,6 +4,7 @@
 //! builds these types has refused what makes no sense.
 
 use crate::limits;
+use plimsoll_overload::feature::{Class, Feature};
 
 /// How a subscription catches up after it was away.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -70,6 +71,10 @@ pub struct ChannelOptions {
     pub channel_regex: Option<String>,
     /// A publication must be a JSON object.
     pub require_json_object: bool,
+    /// How precious its publications are when not all can be delivered.
+    pub class: Class,
+    /// What it serves that may be given up under load; `None`: the core, never given up.
+    pub feature: Option<Feature>,
 }
 
 impl Default for ChannelOptions {
@@ -101,6 +106,8 @@ impl Default for ChannelOptions {
             allow_user_limited_channels: false,
             channel_regex: None,
             require_json_object: false,
+            class: Class::Durable,
+            feature: None,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::config::Config;
 use crate::control::capacity::Capacity;
+use crate::load::watch::Watch;
 use crate::telemetry::live::Live;
 use crate::telemetry::stats::WorkerStats;
 use crate::worker::core::Shared;
@@ -147,6 +148,8 @@ pub struct Node {
     pub capacity: Capacity,
     /// Rates, headroom and costs of the last second.
     pub live: Live,
+    /// The load line.
+    pub watch: Watch,
     /// Figures by worker.
     pub stats: Vec<Arc<WorkerStats>>,
     /// Connections and users.
@@ -179,6 +182,7 @@ impl Node {
     pub fn start(
         config: Config,
         capacity: Capacity,
+        watch: Watch,
         shared: Arc<Shared>,
         listeners: Vec<TcpListener>,
     ) -> io::Result<(Arc<Self>, Parts)> {
@@ -228,6 +232,7 @@ impl Node {
         let node = Self {
             capacity,
             live: Live::default(),
+            watch,
             stats,
             population,
             shared,

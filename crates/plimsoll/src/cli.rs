@@ -232,7 +232,7 @@ fn read(file: Option<&Path>, flags: &[(&str, String)]) -> Result<Config, String>
 /// Our variables of the environment. Others may hold anything; ours must be text.
 fn environment() -> Result<Environment, String> {
     std::env::vars_os()
-        .filter(|(name, _)| name.to_string_lossy().starts_with("PLIMSOLL_"))
+        .filter(|(name, _)| config::is_ours(&name.to_string_lossy()))
         .map(|(name, value)| match (name.into_string(), value.into_string()) {
             (Ok(name), Ok(value)) => Ok((name, value)),
             (Ok(name), Err(_)) => Err(format!("environment {name}: is not UTF-8")),

@@ -169,6 +169,19 @@ impl Session {
         Ok(wanted)
     }
 
+    /// There is no room now: nothing was looked at, and the client may try again.
+    pub fn turn_away(
+        &mut self,
+        id: u32,
+        error: ClientError,
+        cx: &Context<'_>,
+        fx: &mut Vec<Effect>,
+    ) {
+        if self.phase == Phase::New {
+            self.refuse(id, error, cx, fx);
+        }
+    }
+
     fn refuse(&mut self, id: u32, error: ClientError, cx: &Context<'_>, fx: &mut Vec<Effect>) {
         self.phase = Phase::Refused;
         self.phase_until_ms = cx.now.mono_ms.saturating_add(limits::FAILED_CONNECT_LINGER_MS);

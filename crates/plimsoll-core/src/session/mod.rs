@@ -22,6 +22,7 @@ use crate::model::{ClientId, ClientInfo, Now};
 use crate::policy::Policy;
 use crate::rate::TokenBucket;
 use crate::token::TokenVerifier;
+use plimsoll_overload::gates::Gates;
 use std::sync::Arc;
 
 /// What a session may look at while it handles something.
@@ -36,6 +37,8 @@ pub struct Context<'a> {
     pub now: Now,
     /// Random bits for jitter.
     pub random: u64,
+    /// What the load allows.
+    pub gates: &'a Gates,
 }
 
 /// Where a session is in its life.
@@ -64,6 +67,8 @@ pub struct Session {
     beat_ms: u64,
     /// When the connection is closed for expiry.
     expire_ms: u64,
+    /// When the last page of history was read under an interval; 0 = never.
+    browsed_ms: u64,
     bucket: TokenBucket,
     in_flight: u16,
     errors: TokenBucket,
@@ -111,12 +116,14 @@ struct Extra {
     ends: Option<Ending>,
     /// The API subscribed: tell the client by a push.
     push: bool,
+    /// When the last ephemeral publication of this client went into the channel.
+    spoke_ms: Option<u64>,
 }
 
 impl Default for Extra {
     fn default() -> Self {
         let (chan_info, data, ttl_s, ends) = (None, None, None, None);
-        Self { chan_info, data, expire_ms: u64::MAX, ttl_s, ends, push: false }
+        Self { chan_info, data, expire_ms: u64::MAX, ttl_s, ends, push: false, spoke_ms: None }
     }
 }
 
@@ -151,6 +158,7 @@ impl Session {
             phase_until_ms: now.mono_ms.saturating_add(policy.client.stale_close_delay_ms),
             beat_ms: u64::MAX,
             expire_ms: u64::MAX,
+            browsed_ms: 0,
             bucket: TokenBucket::full(burst, now.mono_ms),
             in_flight: 0,
             errors: TokenBucket::full(limits::ERRORS_AT_ONCE_MAX, now.mono_ms),

@@ -1,12 +1,19 @@
 //! `publish`, `presence`, `presence_stats` and `history`: what a session may do with channels.
 
-use super::{Context, Effect, Session};
+use super::{Context, Effect, ReplyBody, Session};
 use crate::codes::{ClientError, Disconnect};
 use crate::command::History;
 use crate::home::{PublishRequest, Request};
 use crate::model::Since;
 use crate::policy::{ChannelOptions, Policy};
+use plimsoll_overload::actions::PresenceScope;
+use plimsoll_overload::feature::{Class, Feature};
+use plimsoll_overload::gates::ClassGate;
 use std::sync::Arc;
+
+/// Between two ephemeral publications of a client in a channel that has no interval of its own,
+/// before the load stretches it, in milliseconds.
+const EPHEMERAL_INTERVAL_MS: f32 = 250.0;
 
 impl Session {
     pub(super) fn publish(
@@ -30,9 +37,17 @@ impl Session {
         if !flags.permit(&self.user, sub.is_some(), cx.policy) {
             return fx.push(Effect::Error { id, error: ClientError::PERMISSION_DENIED });
         }
+        if !cx.gates.allows(options.feature) || cx.gates.class(options.class) == ClassGate::Drop {
+            return fx.push(Effect::Error { id, error: ClientError::FEATURE_OFF });
+        }
         if data.is_empty() || (options.require_json_object && !data.starts_with('{')) {
             return fx.push(Effect::Error { id, error: ClientError::BAD_REQUEST });
         }
+        if options.class == Class::Ephemeral && self.is_too_soon(channel, options, cx) {
+            // The one before says the same, and is still true: typing, a cursor.
+            return fx.push(Effect::Reply { id, body: ReplyBody::Publish });
+        }
+        let sub = self.sub(channel);
         let chan_info = sub.and_then(|s| s.extra.as_ref()).and_then(|e| e.chan_info.clone());
         let request = PublishRequest {
             data: data.into(),
@@ -42,6 +57,24 @@ impl Session {
         // The subscription's name is shared when there is one; a stranger's is made.
         let name = sub.map_or_else(|| Arc::from(channel), |s| Arc::clone(&s.channel));
         self.ask(id, name, Request::Publish(request), fx);
+    }
+
+    /// Came an ephemeral publication sooner after the last one than the load allows? One to a
+    /// channel and connection per interval; without a subscription there is no place to count.
+    fn is_too_soon(&mut self, channel: &str, options: &ChannelOptions, cx: &Context<'_>) -> bool {
+        let interval_ms = match (options.feature, cx.gates.typing, cx.gates.ephemeral_factor) {
+            (Some(Feature::Typing), Some(typing), _) => u64::from(typing.interval_ms),
+            (_, _, Some(factor)) if factor > 1.0 => (factor * EPHEMERAL_INTERVAL_MS) as u64,
+            _ => return false,
+        };
+        let now_ms = cx.now.mono_ms;
+        let Some(sub) = self.subs.iter_mut().find(|s| *s.channel == *channel) else { return false };
+        let extra = sub.extra.get_or_insert_default();
+        if extra.spoke_ms.is_some_and(|at| now_ms < at + interval_ms) {
+            return true;
+        }
+        extra.spoke_ms = Some(now_ms);
+        false
     }
 
     pub(super) fn presence(
@@ -62,6 +95,10 @@ impl Session {
         }
         if !self.may_see_presence(options, self.sub(channel).is_some(), cx.policy) {
             return fx.push(error(ClientError::PERMISSION_DENIED));
+        }
+        let off = cx.gates.presence == PresenceScope::Off;
+        if off || (stats && !cx.gates.allows(Some(Feature::Apis))) {
+            return fx.push(error(ClientError::FEATURE_OFF));
         }
         let request = if stats { Request::PresenceStats } else { Request::Presence };
         self.ask(id, Arc::from(channel), request, fx);
@@ -94,8 +131,24 @@ impl Session {
             .map(|(offset, epoch)| Since { offset: *offset, epoch: Box::from(&**epoch) });
         let most = cx.policy.client.history_max_publication_limit;
         let limit = usize::try_from(h.limit).map_or(most, |n| n.min(most));
+        // Asking for the end of the stream alone (a limit of 0) costs nothing and is not browsing.
+        if limit > 0 && !self.may_browse(cx) {
+            return fx.push(error(ClientError::FEATURE_OFF));
+        }
+        let limit = limit.min(cx.gates.history_rows as usize);
         let request = Request::History { since, limit, reverse: h.reverse };
         self.ask(id, Arc::from(&*h.channel), request, fx);
+    }
+
+    /// Pages of history come as often as the load allows. Recovery is another thing.
+    fn may_browse(&mut self, cx: &Context<'_>) -> bool {
+        let now_ms = cx.now.mono_ms;
+        let next_ms = self.browsed_ms.saturating_add(u64::from(cx.gates.history_interval_ms));
+        let may = cx.gates.history_rows > 0 && (self.browsed_ms == 0 || next_ms <= now_ms);
+        if may && cx.gates.history_interval_ms > 0 {
+            self.browsed_ms = now_ms;
+        }
+        may
     }
 
     pub(super) fn may_see_presence(

@@ -173,6 +173,16 @@ impl Session {
         self.end_sub(at, Unsubscribed::INSUFFICIENT_STATE, fx);
     }
 
+    /// Publications of a channel were left out because the client was too slow. It is told to
+    /// recover where it can; where it cannot and they were `precious`, it has to go.
+    pub fn fell_behind(&mut self, channel: &str, precious: bool, fx: &mut Vec<Effect>) {
+        match self.sub(channel) {
+            Some(sub) if sub.flags.positioned => self.lost_publications(channel, fx),
+            Some(_) if precious => fx.push(Effect::Close(Disconnect::SLOW)),
+            _ => {}
+        }
+    }
+
     fn check_subscribe(&self, s: &Subscribe<'_>, cx: &Context<'_>) -> Result<Plan, Refused> {
         let error = |e| Err(Refused::Error(e));
         if s.channel.is_empty() {

@@ -8,6 +8,9 @@ use crate::hub::{Encoding, Hub};
 use crate::policy::{ChannelOptions, ChannelPolicy, ClientPolicy, Namespace, RecoveryMode};
 use crate::token::{ConnectionClaims, Overrides, SubscriptionClaims, SubscriptionOptions};
 use crate::token::{TokenError, TokenVerifier};
+use plimsoll_overload::feature::{Class, Feature};
+use plimsoll_overload::gates::{Gates, LEVELS};
+use plimsoll_overload::level::Level;
 use proptest::prelude::*;
 use std::collections::VecDeque;
 
@@ -76,6 +79,7 @@ enum Letter {
 
 /// A worker of one connection, with the home of all channels beside it.
 struct Desk {
+    gates: Gates,
     policy: Policy,
     channels: Arc<Channels>,
     home: Home,
@@ -149,6 +153,7 @@ impl Desk {
         let now = Now { mono_ms: 0, unix_ms: UNIX_MS };
         let limit = policy.client.recovery_max_publication_limit;
         Self {
+            gates: Gates::default(),
             session: Session::new(ME, &"".into(), &policy, now),
             home: Home::new(Arc::clone(&channels), limit, 1),
             hub: Hub::new(1),
@@ -180,6 +185,7 @@ impl Desk {
             tokens: &Readable,
             now: Now { mono_ms: self.ms, unix_ms: UNIX_MS + self.ms },
             random: self.random,
+            gates: &self.gates,
         };
         act(&mut self.session, &cx, &mut fx);
         for effect in fx {
@@ -202,7 +208,7 @@ impl Desk {
             }
             Effect::Activate { channel, join_leave, .. } => {
                 let encoding = Encoding { join_leave, ..Default::default() };
-                let place = self.hub.subscribe(&channel, 0, encoding);
+                let place = self.hub.subscribe(&channel, 0, encoding, Class::Durable);
                 assert!(self.session.set_place(&channel, place));
             }
             Effect::Leave(left) => self.leave(left),
@@ -1297,6 +1303,78 @@ fn believed(said: &[String], asked: &[(u32, &str)]) -> Vec<Arc<str>> {
     }
     have.sort();
     have
+}
+
+#[test]
+fn the_load_line_takes_features_and_leaves_the_core() {
+    let open = ChannelOptions {
+        presence: true,
+        history_size: 10,
+        history_ttl_ms: 60_000,
+        force_recovery: true,
+        allow_subscribe_for_client: true,
+        allow_publish_for_client: true,
+        allow_presence_for_client: true,
+        allow_history_for_client: true,
+        ..Default::default()
+    };
+    let bare = ChannelOptions { history_size: 0, force_recovery: false, ..open.clone() };
+    let namespace = |name: &str, options: &ChannelOptions, class, feature| Namespace {
+        name: name.into(),
+        options: ChannelOptions { class, feature, ..options.clone() },
+    };
+    let mut p = plain(open.clone());
+    p.channel.namespaces = vec![
+        namespace("typing", &bare, Class::Ephemeral, Some(Feature::Typing)),
+        namespace("cursor", &bare, Class::State, None),
+    ];
+    let mut d = Desk::open(p);
+    let at = |level| {
+        let row = &LEVELS[level as usize];
+        let normal = Gates::default();
+        Gates {
+            history_rows: row.history_rows,
+            history_interval_ms: row.history_interval_ms,
+            typing: row.typing,
+            ephemeral_factor: row.typing.and(normal.ephemeral_factor),
+            presence: row.presence,
+            apis: row.apis,
+            ..normal
+        }
+    };
+    assert_eq!(d.told(2, subscribe("typing:a")), "2 subscribe");
+    d.slow = true;
+    // What goes to the home is answered when the home has answered.
+    let publish_typing = |d: &mut Desk, id: u32, goes: bool| {
+        let at_once = d.told(id, publish("typing:a", "{}"));
+        d.settle();
+        let later = d.look();
+        let expect = format!("{id} publish");
+        let (first, second) = if goes { (String::new(), expect) } else { (expect, String::new()) };
+        assert_eq!((at_once, later), (first, second), "{id}");
+    };
+    publish_typing(&mut d, 3, true);
+    publish_typing(&mut d, 4, false);
+    d.ms += 3_000;
+    publish_typing(&mut d, 5, true);
+    d.slow = false;
+    d.gates = at(Level::Degraded);
+    d.ms += 10_000;
+    assert_eq!(d.told(6, publish("typing:a", "{}")), "6 error 503");
+    assert_eq!(d.told(7, publish("news", "{}")), "7 publish");
+    assert_eq!(d.told(8, history("news", 5)), "8 history [1] @1");
+    assert_eq!(d.told(9, history("news", 5)), "9 error 503", "one page in five seconds");
+    assert_eq!(d.told(10, history("news", 0)), "10 history [] @1", "the position is not a page");
+    assert_eq!(d.told(11, presence("news")), "11 presence 0");
+    d.gates = at(Level::Critical);
+    d.ms += 10_000;
+    assert_eq!(d.told(12, history("news", 5)), "12 error 503");
+    assert_eq!(d.told(13, presence("news")), "13 error 503");
+    assert_eq!(d.told(14, publish("cursor:a", "{}")), "14 error 503");
+    assert_eq!(d.told(15, publish("news", "{}")), "15 publish", "the core is never given up");
+    let epoch = d.epoch("news");
+    let told = d.told(16, recover("news", 0, &epoch, 0));
+    assert_eq!(told, "16 subscribe+p+r@0 all [1, 2]", "recovery always works");
 }
 
 proptest! {

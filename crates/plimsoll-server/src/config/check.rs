@@ -5,10 +5,14 @@ use std::net::SocketAddr;
 
 use plimsoll_core::limits;
 use plimsoll_core::policy::{ChannelOptions, RecoveryMode};
+use plimsoll_overload::feature::Class;
+
+use plimsoll_overload::overrides::{ACCEPT_VARIABLE, LEVEL_VARIABLE};
 
 use super::table::NAMESPACES;
 use super::{Config, ConfigError, Place};
 use crate::auth::{Secret, TokenConfig, TokenSettings, Verifier};
+use crate::load::webhook::Target;
 
 /// Shorter secrets can be guessed from one token (RFC 7518 asks for the size of the hash).
 const HMAC_SECRET_BYTES_MIN: usize = 32;
@@ -41,6 +45,7 @@ pub(super) fn check(config: &mut Config, places: &BTreeMap<String, Place>) -> Ve
     checker.keys(config);
     checker.channels(config);
     checker.capacity(config);
+    checker.overload(config);
     for options in all_options(config) {
         // Centrifugo's way to say "the default".
         if options.history_meta_ttl_ms == 0 {
@@ -215,6 +220,26 @@ impl Checker<'_> {
         }
     }
 
+    fn overload(&mut self, config: &Config) {
+        let overload = &config.overload;
+        let rated = overload.accepts_per_second;
+        if rated > 0 && overload.accepts_per_second_min > rated {
+            let message = "must not be above overload.accepts_per_second";
+            self.fail("overload.accepts_per_second_min", message);
+        }
+        if !overload.alert_webhook.is_empty()
+            && let Err(error) = Target::parse(&overload.alert_webhook)
+        {
+            self.fail("overload.alert_webhook", error.to_string());
+        }
+        let pinned = overload.level_at_start.is_some() || overload.closed_at_start;
+        if !overload.enabled && pinned {
+            self.warn(format!(
+                "{LEVEL_VARIABLE} and {ACCEPT_VARIABLE} do nothing while overload.enabled = false"
+            ));
+        }
+    }
+
     fn channels(&mut self, config: &Config) {
         let channel = &config.policy.channel;
         let boundaries = [
@@ -280,6 +305,14 @@ impl Checker<'_> {
         if options.auto_cache_recover && options.recovery_mode != RecoveryMode::Cache {
             let message = "needs force_recovery_mode = \"cache\"";
             self.fail(&path("auto_cache_recover"), message);
+        }
+        let latest_only = options.recovery_mode == RecoveryMode::Cache;
+        if options.class == Class::Ephemeral && options.has_history() {
+            self.fail(&path("class"), "ephemeral publications are not kept: leave history off");
+        }
+        if options.class == Class::State && options.has_history() && !latest_only {
+            let message = "with history, a state needs force_recovery_mode = \"cache\"";
+            self.fail(&path("class"), message);
         }
         if options.force_push_join_leave && !options.join_leave {
             self.warn(format!("{section}: force_push_join_leave does nothing without join_leave"));

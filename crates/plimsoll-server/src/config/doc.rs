@@ -72,6 +72,12 @@ fn heading(out: &mut String, section: &str) {
             "What this node was measured to carry, and what it costs. See the guide on \
              operations.\n"
         }
+        "overload" => {
+            "When the node gives way under load, and how far. Two variables without a key hold \
+             from the start for 24 hours, or until the admin API ends them: `DEGRADATION_LEVEL` \
+             (`auto`, 1 to 4, or a name) pins the level, `ACCEPT_NEW_CONNECTIONS=false` lets only \
+             those in who come back.\n"
+        }
         _ => "",
     };
     if !text.is_empty() {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use plimsoll_core::limits;
 use plimsoll_core::policy::{ChannelOptions, Namespace};
+use plimsoll_overload::overrides::{self, ACCEPT_VARIABLE, LEVEL_VARIABLE, Order};
 
 use super::check;
 use super::nearest::nearest;
@@ -33,6 +34,14 @@ pub fn load_development(
     let mut loader = Loader::new(Config::development());
     loader.own_pages = true;
     loader.run(None, env, flags)
+}
+
+/// Variables that have no key, and no prefix: deployments know them by these names.
+const AT_START: [&str; 2] = [LEVEL_VARIABLE, ACCEPT_VARIABLE];
+
+/// Whether a variable of the environment is meant for this server.
+pub fn is_ours(name: &str) -> bool {
+    name.starts_with(ENV_PREFIX) || AT_START.contains(&name)
 }
 
 /// Who gave a value.
@@ -87,10 +96,13 @@ impl Loader {
         if let Some((name, text)) = file {
             self.file(name, text);
         }
-        let mut variables: Vec<_> = env.filter(|(name, _)| name.starts_with(ENV_PREFIX)).collect();
+        let mut variables: Vec<_> = env.filter(|(name, _)| is_ours(name)).collect();
         variables.sort();
         for (name, value) in variables {
-            self.variable(&name, value);
+            match AT_START.contains(&name.as_str()) {
+                true => self.at_start(&name, &value),
+                false => self.variable(&name, value),
+            }
         }
         for (path, value) in flags {
             let node = Node { at: None, value: Value::Plain(value.clone()) };
@@ -116,6 +128,25 @@ impl Loader {
         // A broken line shifts what follows into other sections.
         if unreadable.is_empty() {
             self.table(&members, "", &source);
+        }
+    }
+
+    /// One of the two variables that have no key: they are overrides, and end.
+    fn at_start(&mut self, name: &str, value: &str) {
+        let order = match name {
+            LEVEL_VARIABLE => overrides::parse_degradation_level(value),
+            _ => overrides::parse_accept_new_connections(value),
+        };
+        let overload = &mut self.config.overload;
+        match order {
+            Ok(Some(Order::PinLevel(level))) => overload.level_at_start = Some(level),
+            Ok(Some(Order::AcceptNewConnections(accept))) => overload.closed_at_start = !accept,
+            Ok(Some(Order::PinAction(..)) | None) => (),
+            Err(error) => {
+                let shown: String = value.chars().take(40).collect();
+                let message = format!("must be {}, not {shown:?}", error.expected);
+                self.fail(Place::Env(name.to_owned()), "", message, None);
+            }
         }
     }
 

@@ -17,11 +17,13 @@ mod value;
 
 pub use doc::reference;
 pub use error::{ConfigError, Place};
-pub use load::{load, load_development};
+pub use load::{is_ours, load, load_development};
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use plimsoll_core::policy::{ChannelOptions, Namespace, Policy};
+use plimsoll_overload::level::Level;
+use plimsoll_overload::score::Score;
 
 use crate::auth::{Secret, TokenConfig};
 
@@ -145,6 +147,45 @@ impl Default for CapacityConfig {
     }
 }
 
+/// The load line: when the node gives way, and how far.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OverloadConfig {
+    /// Act on the load. Off: it is measured and reported, and nothing is given up.
+    pub enabled: bool,
+    /// How pressures become one score.
+    pub score: Score,
+    /// Bytes of memory the node may take; 0 = the smallest limit the system sets.
+    pub memory_limit_bytes: usize,
+    /// Bytes all outbound queues may hold together; 0 = a fifth of the memory limit.
+    pub outbound_budget_bytes: usize,
+    /// Connects per second while nothing is hot; 0 = as measured, or 1,000.
+    pub accepts_per_second: u64,
+    /// Connects per second that are always let in.
+    pub accepts_per_second_min: u64,
+    /// Where changes of the level are posted (`http://…`); empty = nowhere.
+    pub alert_webhook: String,
+    /// The level at start, of the environment.
+    pub level_at_start: Option<Level>,
+    /// New connections are refused from the start on, says the environment.
+    pub closed_at_start: bool,
+}
+
+impl Default for OverloadConfig {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            score: Score::Max,
+            memory_limit_bytes: 0,
+            outbound_budget_bytes: 0,
+            accepts_per_second: 0,
+            accepts_per_second_min: 20,
+            alert_webhook: String::new(),
+            level_at_start: None,
+            closed_at_start: false,
+        }
+    }
+}
+
 /// The checked configuration. `Default` is safe: nobody gets in.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Config {
@@ -162,6 +203,8 @@ pub struct Config {
     pub admin: AdminConfig,
     /// What the node can carry, and what it costs.
     pub capacity: CapacityConfig,
+    /// The load line.
+    pub overload: OverloadConfig,
     /// What is allowed but should be looked at, each a sentence.
     pub warnings: Vec<String>,
 }

@@ -3,6 +3,8 @@
 
 use plimsoll_core::limits;
 use plimsoll_core::policy::{ChannelOptions, RecoveryMode};
+use plimsoll_overload::feature::{Class, Feature};
+use plimsoll_overload::score::Score;
 
 use super::key::{At, Key, Kind, Number};
 use super::units::DECIMAL_ONE;
@@ -18,6 +20,10 @@ const MESSAGE_BYTES_TOP: u64 = 16 * 1024 * 1024;
 const QUEUE_BYTES_TOP: u64 = 1024 * 1024 * 1024;
 /// Connections no machine will have; only keeps out nonsense.
 const CONNECTIONS_TOP: u64 = limits::WORKERS_MAX as u64 * limits::CONNECTIONS_PER_WORKER_MAX as u64;
+/// Memory no machine has; only keeps out nonsense.
+const MEMORY_TOP: u64 = 1 << 50;
+/// Connects no node takes; only keeps out nonsense.
+const CONNECTS_TOP: u64 = 1_000_000;
 /// A price no node has; only keeps out nonsense.
 const COST_PER_HOUR_TOP: u64 = 1_000_000 * DECIMAL_ONE;
 /// Users that no service has for each that is there at one time.
@@ -30,6 +36,10 @@ pub(super) const ENV_PREFIX: &str = "PLIMSOLL_";
 const fn key<T>(path: &'static str, kind: Kind<T>, doc: &'static str) -> Key<T> {
     Key { path, kind, doc }
 }
+
+/// Features that a namespace may serve, in the order of their names in the table.
+const FEATURES: [Feature; 4] =
+    [Feature::Typing, Feature::Presence, Feature::Receipts, Feature::Previews];
 
 /// Keys with one place in the configuration.
 #[rustfmt::skip]
@@ -196,6 +206,35 @@ pub(super) static KEYS: &[Key<Config>] = &[
             |c| &mut c.capacity.monthly_users_per_concurrent_millionths),
         "Monthly active users for each connection (mean of the month). For the live cost of one; \
          0 = not known."),
+    key("overload.enabled", Kind::Bool(|c| &mut c.overload.enabled),
+        "Give way under load. Off = the load is measured and reported, and nothing is given up."),
+    key("overload.score", Kind::Choice {
+            names: &["max", "weighted"],
+            set: |c, at| c.overload.score = match at {
+                1 => Score::Weighted,
+                _ => Score::Max,
+            },
+            get: |c| c.overload.score as usize,
+        },
+        "`max` = the scarcest resource decides. `weighted` = a mean of processor, memory, \
+         connections and queues, for comparison: it does not see a single exhausted resource."),
+    key("overload.memory_limit",
+        Kind::Size(0, MEMORY_TOP, |c| &mut c.overload.memory_limit_bytes),
+        "Memory this node may take; 0 = the limit of its control group, else the machine's memory. \
+         The smallest of them counts."),
+    key("overload.outbound_budget",
+        Kind::Size(0, MEMORY_TOP, |c| &mut c.overload.outbound_budget_bytes),
+        "Bytes that the queues to all clients may hold together; 0 = a fifth of the memory limit."),
+    key("overload.accepts_per_second",
+        Kind::Count(0, CONNECTS_TOP, Number::U64(|c| &mut c.overload.accepts_per_second)),
+        "Connects let in per second while nothing is short; 0 = the rated ones of `capacity.file`, \
+         else 1000."),
+    key("overload.accepts_per_second_min",
+        Kind::Count(1, CONNECTS_TOP, Number::U64(|c| &mut c.overload.accepts_per_second_min)),
+        "Connects let in per second however short things are."),
+    key("overload.alert_webhook", Kind::Text(|c| &mut c.overload.alert_webhook),
+        "URL (`http://`) that gets a POST of JSON when the level changes, at most five a minute; \
+         empty = none."),
 ];
 
 /// Keys of `client.token` and `client.subscription_token`.
@@ -258,6 +297,28 @@ pub(super) static OPTION_KEYS: &[Key<ChannelOptions>] = &[
             get: |o| o.recovery_mode as usize,
         },
         "What recovery delivers: `stream` = all missed publications, `cache` = the latest only."),
+    key("class", Kind::Choice {
+            names: &["durable", "state", "ephemeral"],
+            set: |o, at| o.class = match at {
+                1 => Class::State,
+                2 => Class::Ephemeral,
+                _ => Class::Durable,
+            },
+            get: |o| match o.class {
+                Class::State => 1,
+                Class::Ephemeral => 2,
+                _ => 0,
+            },
+        },
+        "What publications are worth when a client or the node cannot keep up: `durable` = never \
+         lost silently, `state` = only the latest counts, `ephemeral` = best effort, first to go."),
+    key("feature", Kind::Choice {
+            names: &["none", "typing", "presence", "receipts", "previews"],
+            set: |o, at| o.feature = FEATURES.get(at.wrapping_sub(1)).copied(),
+            get: |o| FEATURES.iter().position(|f| o.feature == Some(*f)).map_or(0, |at| at + 1),
+        },
+        "Which feature the channels serve; an overloaded node gives features up in a known order. \
+         `none` = the core, which is never given up."),
     key("auto_cache_recover", Kind::Bool(|o| &mut o.auto_cache_recover),
         "In cache mode, give the latest publication to new subscribers too."),
     key("allow_subscribe_for_client", Kind::Bool(|o| &mut o.allow_subscribe_for_client),

@@ -410,6 +410,62 @@ fn weak_settings_are_warned_of() {
 }
 
 #[test]
+fn the_load_line_is_configured() {
+    use plimsoll_overload::level::Level;
+    use plimsoll_overload::score::Score;
+    let text = r#"
+        overload.enabled = false
+        overload.score = "weighted"
+        overload.memory_limit = "512MiB"
+        overload.outbound_budget = "64MiB"
+        overload.accepts_per_second = 500
+        overload.accepts_per_second_min = 5
+        overload.alert_webhook = "http://alerts.internal:9093/hook"
+    "#;
+    let given = OverloadConfig {
+        enabled: false,
+        score: Score::Weighted,
+        memory_limit_bytes: 512 << 20,
+        outbound_budget_bytes: 64 << 20,
+        accepts_per_second: 500,
+        accepts_per_second_min: 5,
+        alert_webhook: "http://alerts.internal:9093/hook".into(),
+        level_at_start: None,
+        closed_at_start: false,
+    };
+    assert_eq!(from_file(text).unwrap().overload, given);
+    let check = |text: &str, expect: &str| {
+        let found = errors(text);
+        assert!(found.contains(expect), "{found}");
+    };
+    check("overload.accepts_per_second = 10", "must not be above overload.accepts_per_second");
+    check("overload.accepts_per_second_min = 0", "must be at least 1");
+    check("overload.score = \"mean\"", "must be one of \"max\", \"weighted\"");
+    check("overload.alert_webhook = \"https://a/\"", "must begin with http://");
+    check("overload.alert_webhook = \"a\"", "must be a URL");
+
+    let at_start = |variables: &[(&str, &str)]| {
+        let config = load(None, env(variables), &[]).map_err(|errors| errors[0].to_string())?;
+        Ok((config.overload.level_at_start, config.overload.closed_at_start))
+    };
+    let both = [("DEGRADATION_LEVEL", "3"), ("ACCEPT_NEW_CONNECTIONS", "false")];
+    assert_eq!(at_start(&both), Ok((Some(Level::Critical), true)));
+    let neither = [("DEGRADATION_LEVEL", "auto"), ("ACCEPT_NEW_CONNECTIONS", "true")];
+    assert_eq!(at_start(&neither), Ok((None, false)));
+    assert_eq!(
+        at_start(&[("DEGRADATION_LEVEL", "7")]),
+        Err("environment DEGRADATION_LEVEL: must be auto, 0 to 4, or normal, warning, degraded, \
+             critical, emergency, not \"7\""
+            .to_owned())
+    );
+    let perhaps: Result<_, String> = at_start(&[("ACCEPT_NEW_CONNECTIONS", "perhaps")]);
+    assert!(perhaps.is_err_and(|e| e.contains("must be true or false, not \"perhaps\"")));
+    let pinned = load(Some(("p.toml", "overload.enabled = false")), env(&both), &[]);
+    let warnings = pinned.unwrap().warnings.join("\n");
+    assert!(warnings.contains("do nothing while overload.enabled = false"), "{warnings}");
+}
+
+#[test]
 fn insecure_on_public_needs_to_be_said() {
     for (listen, good) in [
         ("127.0.0.1:8000", true),

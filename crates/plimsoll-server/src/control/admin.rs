@@ -1,13 +1,15 @@
-//! The admin listener: metrics, health, readiness, status.
+//! The admin listener: metrics, health, readiness, status, the load line and its page.
 
 use super::http::{Reply, json, key_of, reply, serve_connection, text};
-use super::status;
+use super::{overload, pages, status};
+use crate::load::watch;
 use crate::node::Node;
 use crate::telemetry::{live, metrics};
 use crate::worker::letter::{Order, Report};
 use hyper::body::Incoming;
 use hyper::{Method, Request, StatusCode};
 use plimsoll_core::limits;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -20,9 +22,10 @@ const READY_PATIENCE: Duration = Duration::from_secs(1);
 pub async fn serve(listener: TcpListener, node: Arc<Node>) {
     let room = Arc::new(Semaphore::new(limits::ADMIN_CONNECTIONS_MAX));
     live::spawn(Arc::clone(&node));
+    watch::spawn(Arc::clone(&node));
     loop {
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+        let (stream, peer) = match listener.accept().await {
+            Ok((stream, peer)) => (stream, peer.ip()),
             Err(error) => {
                 tracing::warn!(%error, "the admin listener cannot accept");
                 tokio::time::sleep(Duration::from_millis(100)).await;
@@ -34,7 +37,7 @@ pub async fn serve(listener: TcpListener, node: Arc<Node>) {
         tokio::spawn(async move {
             let handle = |request| {
                 let node = Arc::clone(&node);
-                async move { answer(request, &node).await }
+                async move { answer(request, peer, &node).await }
             };
             serve_connection(stream, handle).await;
             drop(permit);
@@ -42,10 +45,13 @@ pub async fn serve(listener: TcpListener, node: Arc<Node>) {
     }
 }
 
-async fn answer(request: Request<Incoming>, node: &Node) -> Reply {
+async fn answer(request: Request<Incoming>, peer: IpAddr, node: &Node) -> Reply {
     let path = request.uri().path();
     if path.starts_with("/admin/") && !allowed(&request, node) {
         return text(StatusCode::UNAUTHORIZED, "an admin key is needed\n");
+    }
+    if path == "/admin/overload" {
+        return overload::handle(request, peer, node).await;
     }
     if request.method() != Method::GET {
         return text(StatusCode::METHOD_NOT_ALLOWED, "GET only\n");
@@ -57,7 +63,7 @@ async fn answer(request: Request<Incoming>, node: &Node) -> Reply {
             reply(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", metrics::render(node))
         }
         "/admin/status" => json(StatusCode::OK, status::render(node)),
-        _ => text(StatusCode::NOT_FOUND, "not found\n"),
+        _ => pages::admin(path).unwrap_or_else(|| text(StatusCode::NOT_FOUND, "not found\n")),
     }
 }
 

@@ -1,7 +1,7 @@
 //! HTTP on the public port, on sockets that the workers hand over, and what the two HTTP
 //! servers share.
 
-use super::{api, demo};
+use super::{api, pages};
 use crate::node::{HandedOff, Node};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::{Bytes, Incoming};
@@ -84,7 +84,7 @@ async fn public(
     }
     if development
         && request.method() == Method::GET
-        && let Some(reply) = demo::file(path)
+        && let Some(reply) = pages::demo(path)
     {
         return reply;
     }
@@ -101,7 +101,12 @@ pub enum BodyError {
 
 /// Reads a body, at most the limit, within the time of a handshake.
 pub async fn body(request: Request<Incoming>) -> Result<Bytes, BodyError> {
-    let limited = Limited::new(request.into_body(), limits::API_BODY_BYTES_MAX);
+    body_within(request, limits::API_BODY_BYTES_MAX).await
+}
+
+/// Reads a body of at most `bytes_max`, within the time of a handshake.
+pub async fn body_within(request: Request<Incoming>, bytes_max: usize) -> Result<Bytes, BodyError> {
+    let limited = Limited::new(request.into_body(), bytes_max);
     let patience = Duration::from_millis(limits::HANDSHAKE_MS);
     match tokio::time::timeout(patience, limited.collect()).await {
         Ok(Ok(collected)) => Ok(collected.to_bytes()),

@@ -4,15 +4,17 @@
 mod admin;
 mod api;
 pub mod capacity;
-mod demo;
 mod http;
+mod overload;
+mod pages;
 mod status;
 
 use crate::auth::Verifier;
 use crate::config::Config;
+use crate::load::watch::Watch;
 use crate::node::{Node, Parts};
 use crate::telemetry::machine::worker_count;
-use crate::worker::core::Shared;
+use crate::worker::core::{LoadLine, Shared};
 use crate::worker::listener::listen;
 use plimsoll_core::channel::Channels;
 use std::io;
@@ -80,7 +82,10 @@ pub fn run(
     }
     let addresses = Addresses { clients: config.server.listen, admin: admin.local_addr()? };
     let shared = shared_of(&config, workers)?;
-    let (node, parts) = Node::start(config, capacity, shared, listeners)?;
+    let watch =
+        Watch::new(&config, &capacity).map_err(|e| StartError::Config(format!("overload: {e}")))?;
+    watch.begin(&shared.line);
+    let (node, parts) = Node::start(config, capacity, watch, shared, listeners)?;
     spawn_admin(admin, Arc::clone(&node))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     ready(addresses);
@@ -118,6 +123,7 @@ fn shared_of(config: &Config, workers: usize) -> Result<Arc<Shared>, StartError>
         channels: Arc::new(channels),
         tokens: Box::new(tokens),
         workers,
+        line: LoadLine::default(),
     }))
 }
 

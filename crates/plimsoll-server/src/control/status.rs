@@ -1,6 +1,7 @@
 //! `/admin/status`: the state of the node in one object.
 
 use super::capacity::Capacity;
+use super::overload;
 use crate::node::Node;
 use crate::telemetry::live::Sample;
 use crate::telemetry::memory;
@@ -42,6 +43,7 @@ pub fn render(node: &Node) -> String {
         "users": node.population.users(),
         "channels": channels,
         "rates": rates,
+        "load": overload::load(&node.watch.view()),
         "memory": { "resident_bytes": memory::resident_bytes() },
         "usage": by_load(Load::ALL.map(|load| (load, Some(sample.usage.of(load))))),
         "headroom": by_load(sample.headroom.iter().map(|(load, ratio)| (*load, Some(*ratio)))),

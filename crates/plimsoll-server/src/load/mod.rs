@@ -2,22 +2,28 @@
 //! four times a second on the control thread.
 //!
 //! [`cgroup`] and [`process`] hold parsers that know no file, [`Sampler`] reads and makes
-//! differences, [`lag`] is written by the workers. Nothing here decides anything: pressures,
-//! levels and actions are made elsewhere from these [`Readings`].
+//! differences, [`lag`] is written by the workers. None of these decides anything: pressures,
+//! levels and actions are made by `plimsoll-overload`. [`watch`] brings both together: readings go
+//! in, gates for the workers come out, and people are told ([`webhook`]).
 //!
 //! *Use* is that of our own cgroup, or of this process where it has none of its own. *Limits*, and
 //! the events at them, are those of the tightest cgroup above us that we can see, because that one
 //! stops us. Figures of the whole host are never taken for ours: they say what neighbours do.
 
+mod alerts;
 pub mod cgroup;
 mod files;
 pub mod lag;
 mod parse;
 pub mod process;
+mod rated;
 mod readings;
 mod sampler;
+pub mod signals;
 #[cfg(test)]
 mod tests;
+pub mod watch;
+pub mod webhook;
 
 pub use readings::{
     CpuReadings, DescriptorReadings, MemoryReadings, NetworkReadings, Readings, Stall,

@@ -3,6 +3,8 @@
 use super::live::Sample;
 use super::memory;
 use super::stats::{CellOf, Histogram, WorkerStats};
+use crate::load::signals;
+use crate::load::watch::View;
 use crate::node::Node;
 use plimsoll_capacity::headroom::Load;
 use std::fmt::Write;
@@ -20,6 +22,10 @@ enum Source {
     Node(fn(&Node) -> f64),
     /// A figure of the last second; the metric is absent where there is none.
     Live(fn(&Sample) -> Option<f64>),
+    /// A figure of the load line.
+    Line(fn(&View) -> f64),
+    /// Figures of the load line by a label.
+    LineBy(&'static str, fn(&View) -> Vec<(&'static str, f64)>),
     /// Figures of the last second, by resource.
     Resources(fn(&Sample) -> Vec<(Load, f64)>),
 }
@@ -178,6 +184,91 @@ const METRICS: &[Metric] = &[
         "Of a monthly active user for 720 hours, likewise.",
         Source::Live(|s| s.costs.per_monthly_active_user),
     ),
+    gauge(
+        "plimsoll_load_level",
+        "0 normal, 1 warning, 2 degraded, 3 critical, 4 emergency; a pinned level counts.",
+        Source::Line(|v| v.outcome.level.number().into()),
+    ),
+    gauge(
+        "plimsoll_load_score",
+        "The highest pressure; 1 = rated load.",
+        Source::Line(|v| v.outcome.score),
+    ),
+    gauge(
+        "plimsoll_pressure",
+        "Use / rated, by resource, smoothed; absent where it is not known.",
+        Source::LineBy("resource", |v| {
+            let known = v.outcome.pressures.iter();
+            known.filter_map(|(resource, p)| Some((resource.name(), p?))).collect()
+        }),
+    ),
+    gauge(
+        "plimsoll_action_strength",
+        "What is done against the load, 0 to 1 by action.",
+        Source::LineBy("action", |v| {
+            v.outcome.strengths.iter().map(|(action, s)| (action.name(), s)).collect()
+        }),
+    ),
+    counter(
+        "plimsoll_level_transitions_total",
+        "Changes of the level.",
+        Source::Line(|v| v.outcome.transitions_total as f64),
+    ),
+    gauge(
+        "plimsoll_signal",
+        "Raw signals of the load, unit in the name; absent where the system does not say it.",
+        Source::LineBy("signal", |v| signals::named(&v.signals).collect()),
+    ),
+    gauge(
+        "plimsoll_accepting_new_connections",
+        "0 while an override keeps new connections out.",
+        Source::Line(|v| f64::from(u8::from(v.accepts_new_connections()))),
+    ),
+    counter(
+        "plimsoll_listen_dropped_total",
+        "Connections that listeners of this network namespace dropped: all, and those for a full \
+         accept queue.",
+        Source::LineBy("reason", |v| {
+            vec![("any", v.listen_drops as f64), ("overflow", v.listen_overflows as f64)]
+        }),
+    ),
+    counter(
+        "plimsoll_overload_alerts_total",
+        "Alerts for overload.alert_webhook by outcome.",
+        Source::LineBy("outcome", |v| v.alerts.iter().map(|(o, n)| (*o, *n as f64)).collect()),
+    ),
+    gauge(
+        "plimsoll_connects_parked",
+        "Connects that wait at the door.",
+        Source::Sum(|s| &s.parked),
+    ),
+    counter(
+        "plimsoll_refused_total",
+        "What was refused because of the load, with a temporary error or (ephemeral) without.",
+        Source::Labelled(
+            "what",
+            &[
+                ("connect", |s| &s.connects_refused),
+                ("publication", |s| &s.publications_refused),
+                ("ephemeral", |s| &s.ephemeral_throttled),
+            ],
+        ),
+    ),
+    counter(
+        "plimsoll_dropped_ephemeral_total",
+        "Ephemeral publications left out for connections that were behind, or given up.",
+        Source::Sum(|s| &s.dropped_ephemeral),
+    ),
+    counter(
+        "plimsoll_conflated_total",
+        "States replaced by newer ones before a slow connection got them.",
+        Source::Sum(|s| &s.conflated),
+    ),
+    counter(
+        "plimsoll_fell_behind_total",
+        "Channels of connections of which something was left out, and the client told.",
+        Source::Sum(|s| &s.fell_behind),
+    ),
     counter("plimsoll_error_replies_total", "Commands refused.", Source::Sum(|s| &s.error_replies)),
     counter(
         "plimsoll_bad_input_total",
@@ -219,6 +310,7 @@ const METRICS: &[Metric] = &[
 pub fn render(node: &Node) -> String {
     let mut out = String::with_capacity(16 * 1024);
     let sample = node.live.sample();
+    let view = node.watch.view();
     for metric in METRICS {
         let Metric { name, kind, help, source } = metric;
         if matches!(source, Source::Live(of) if of(&sample).is_none()) {
@@ -230,6 +322,10 @@ pub fn render(node: &Node) -> String {
             Source::Sum(cell) => writeln!(out, "{name} {}", sum(&node.stats, *cell)),
             Source::Node(value) => writeln!(out, "{name} {}", value(node)),
             Source::Live(of) => of(&sample).iter().try_for_each(|v| writeln!(out, "{name} {v}")),
+            Source::Line(value) => writeln!(out, "{name} {}", number(value(&view))),
+            Source::LineBy(label, of) => of(&view).iter().try_for_each(|(value, n)| {
+                writeln!(out, "{name}{{{label}=\"{value}\"}} {}", number(*n))
+            }),
             Source::Resources(of) => of(&sample).iter().try_for_each(|(load, value)| {
                 writeln!(out, "{name}{{resource=\"{}\"}} {}", load.name(), number(*value))
             }),

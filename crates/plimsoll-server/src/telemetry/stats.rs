@@ -2,6 +2,7 @@
 //!
 //! A load and a store without a lock prefix each: the price of a counter on the hot path.
 
+use crate::load::lag::LagMeter;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// A number with one writer.
@@ -84,6 +85,8 @@ pub type CellOf = fn(&WorkerStats) -> &Cell;
 /// Everything one worker counts.
 #[derive(Debug)]
 pub struct WorkerStats {
+    /// How late the loop is.
+    pub lag: LagMeter,
     /// WebSocket connections now.
     pub active: Cell,
     /// Upgrades completed.
@@ -112,6 +115,20 @@ pub struct WorkerStats {
     pub publication_bytes: Cell,
     /// Publications delivered to subscribers.
     pub deliveries: Cell,
+    /// Connects that wait at the door now.
+    pub parked: Cell,
+    /// Connects refused at the door.
+    pub connects_refused: Cell,
+    /// Publications refused because the worker could not keep up.
+    pub publications_refused: Cell,
+    /// Ephemeral publications that came too soon after another one of the same client.
+    pub ephemeral_throttled: Cell,
+    /// Ephemeral publications not queued for a connection that was behind.
+    pub dropped_ephemeral: Cell,
+    /// States replaced by newer ones before a slow connection got them.
+    pub conflated: Cell,
+    /// Channels of a connection of which something was left out because it was too slow.
+    pub fell_behind: Cell,
     /// From receipt of a publication to the write that carried it.
     pub latency_ms: Histogram,
     /// Local subscribers of each publication.
@@ -158,6 +175,7 @@ impl Default for WorkerStats {
     fn default() -> Self {
         let c = Cell::default;
         Self {
+            lag: LagMeter::default(),
             active: c(),
             established: c(),
             closed: c(),
@@ -172,6 +190,13 @@ impl Default for WorkerStats {
             publications: c(),
             publication_bytes: c(),
             deliveries: c(),
+            parked: c(),
+            connects_refused: c(),
+            publications_refused: c(),
+            ephemeral_throttled: c(),
+            dropped_ephemeral: c(),
+            conflated: c(),
+            fell_behind: c(),
             latency_ms: Histogram::new(LATENCY_MS),
             recipients: Histogram::new(RECIPIENTS),
             queued_bytes: c(),

@@ -113,6 +113,7 @@ impl Driver {
             self.setup.sleeper.awake();
             let now = clock(self.setup.started);
             let micros = self.sockets.micros();
+            self.setup.stats.lag.tick(micros);
             self.core.begin_turn(now, micros);
             for event in &events {
                 self.on_event(event.data.u64(), event.flags);
@@ -121,6 +122,7 @@ impl Driver {
             self.survive(|d| d.core.on_deadlines(&mut d.sockets));
             self.accept_after_pause();
             self.flush();
+            self.core.end_turn(&mut self.sockets);
             waiting_letters = self.sockets.post_all();
             let was_idle = std::mem::replace(&mut idle, self.core.is_idle());
             if idle && !was_idle {
@@ -148,6 +150,13 @@ impl Driver {
         }
         if self.stop_by.is_some() {
             wait_ms = wait_ms.min(20);
+        }
+        if self.core.is_idle() {
+            // Nobody is there to be kept waiting.
+            self.setup.stats.lag.rest();
+        } else if let Some(due_us) = self.setup.stats.lag.due_us() {
+            let left_us = due_us.saturating_sub(self.sockets.micros());
+            wait_ms = wait_ms.min(left_us.div_ceil(1_000));
         }
         if wait_ms == 0 {
             return Some(NOW);

@@ -69,6 +69,15 @@ pub enum Order {
     Users(Selection, UserOrder),
     /// List channels with subscribers that are at home here.
     Channels,
+    /// Tell all clients something about the load.
+    Notice {
+        /// One JSON object, the data of the push.
+        json: Arc<str>,
+        /// The same for those who connect from now on; `None` = nothing.
+        greeting: Option<Arc<str>>,
+        /// Over how many milliseconds to tell them.
+        spread_ms: u64,
+    },
     /// Show that the worker answers.
     Echo,
     /// Close everything: the node stops.
@@ -125,6 +134,8 @@ pub enum Report {
     Users(usize),
     /// To `Channels`: names and subscribers.
     Channels(Vec<(Arc<str>, usize)>),
+    /// To `Notice`: it will be told.
+    Noted,
     /// To `Echo`.
     Echo,
     /// To `Stop`.

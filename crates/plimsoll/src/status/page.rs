@@ -15,6 +15,7 @@ pub fn for_people(status: &str) -> Result<String, String> {
     let mut out = String::new();
     head(&mut out, &status);
     rates(&mut out, &status);
+    line(&mut out, &status["load"]);
     loads(&mut out, &status);
     cost(&mut out, &status["cost"]);
     Ok(out)
@@ -71,6 +72,39 @@ fn rates(out: &mut String, status: &Value) {
     for line in parts.chunks(4) {
         let _ = writeln!(out, "{name:<12} {}", line.join(", "));
         name = "";
+    }
+}
+
+/// What the load does to the node now, and what people decided.
+fn line(out: &mut String, load: &Value) {
+    let Some(level) = load["level"].as_u64() else { return };
+    let text = |value: &Value| plain(value.as_str().unwrap_or("?"));
+    let hot = load["hot_resource"].as_str().map(|hot| format!(", most pressed: {}", plain(hot)));
+    let off = if load["enabled"] == false { ", switched off: nothing is given up" } else { "" };
+    let _ = writeln!(
+        out,
+        "load         level {level} {}, score {:.2}{}{off}",
+        text(&load["level_name"]),
+        load["score"].as_f64().unwrap_or_default(),
+        hot.unwrap_or_default(),
+    );
+    for each in load["override"].as_array().into_iter().flatten() {
+        let what = if let Some(level) = each["pin_level"].as_u64() {
+            format!("level {level}")
+        } else if let Some(action) = each["pin_action"].as_str() {
+            format!("{} at {}", plain(action), each["strength"])
+        } else if each["accept_new_connections"] == false {
+            "new connections refused".into()
+        } else {
+            "new connections accepted".into()
+        };
+        let _ = writeln!(
+            out,
+            "override     {what}, {} left, by {}: {}",
+            duration(each["left_s"].as_f64().unwrap_or_default()),
+            text(&each["author"]),
+            text(&each["reason"]),
+        );
     }
 }
 
@@ -230,6 +264,21 @@ mod tests {
                 "publications_per_second": 70, "deliveries_per_second": 70_000,
                 "reconnects_per_second": 0,
             },
+            "load": {
+                "enabled": true, "level": 3, "level_name": "critical", "score": 0.4512,
+                "hot_resource": "cpu",
+                "override": [
+                    { "pin_level": 3, "left_s": 1_740, "author": "ann", "reason": "drill" },
+                    {
+                        "pin_action": "widen_batching", "strength": 0.5, "left_s": 60,
+                        "author": "bob", "reason": "a\nb",
+                    },
+                    {
+                        "accept_new_connections": false, "left_s": 5, "author": "bob",
+                        "reason": "drill",
+                    },
+                ],
+            },
             "usage": {
                 "connections": 1_750.0, "deliveries": 70_000.0, "cpu": 1.2, "memory": 61e6,
                 "descriptors": 1_790.0,
@@ -257,6 +306,10 @@ connections  1,750 of 7,000  #####...............  25 %
 users        1,700, in 12 channels
 a second     120 commands in, 70,300 messages out, 70 publications, 70,000 deliveries
              3 connects, 0 reconnects, 12.3 MB out
+load         level 3 critical, score 0.45, most pressed: cpu
+override     level 3, 29m0s left, by ann: drill
+override     widen_batching at 0.5, 1m0s left, by bob: ab
+override     new connections refused, 5s left, by bob: drill
 load line    capacity.json, measured 2026-01-02T03:04:05Z, quickly
 
                        used      load line  headroom                        reached in

@@ -1,6 +1,7 @@
 //! A connection's state: small while it is idle.
 
 use super::outbox::Outbox;
+use plimsoll_core::limits;
 use plimsoll_core::model::ConnKey;
 use plimsoll_core::session::{Phase, Session};
 use plimsoll_transport::ws::Decoder;
@@ -19,6 +20,8 @@ pub(super) struct Conn {
     /// Too much is queued: it is closed at the end of the turn, and nothing more is sent, since
     /// something was left out already.
     pub doomed: bool,
+    /// It need not wait at the door any more.
+    pub let_in: bool,
     /// The user was counted by the registry and the index.
     pub entered: bool,
     pub opened_ms: u64,
@@ -65,6 +68,7 @@ impl Conn {
             compressed: false,
             paused: false,
             doomed: false,
+            let_in: false,
             entered: false,
             opened_ms: now_ms,
         }
@@ -99,13 +103,17 @@ impl Conn {
 
     /// When something of this connection is due.
     pub fn deadline_ms(&self, write_timeout_ms: u64) -> u64 {
+        let write_by_ms = |o: &Outbox| {
+            let whole = o.oldest_ms().map_or(u64::MAX, |at| at + limits::QUEUE_AGE_MS_MAX);
+            o.stalled_since_ms.saturating_add(write_timeout_ms).min(whole)
+        };
         let stage = match &self.stage {
             Stage::Head(head) => head.until_ms,
             Stage::Open(open) => open.session.deadline_ms(),
             Stage::Closing { until_ms, .. } => *until_ms,
         };
         match &self.outbox {
-            Some(o) => stage.min(o.stalled_since_ms.saturating_add(write_timeout_ms)),
+            Some(o) => stage.min(write_by_ms(o)),
             None => stage,
         }
     }
@@ -125,4 +133,6 @@ pub(super) struct Entry {
     pub start: usize,
     pub end: usize,
     pub next: u32,
+    /// May overtake the frames of channels.
+    pub urgent: bool,
 }

@@ -24,6 +24,12 @@ impl Core {
                 let listed = self.home.subscribed().take(limits::CHANNELS_LISTED_MAX);
                 Report::Channels(listed.map(|(name, n)| (name.clone(), n)).collect())
             }
+            Order::Notice { json, greeting, spread_ms } => {
+                self.notices.greet_with(greeting);
+                let slots = self.conns.slots();
+                self.notices.begin(&json, slots, self.now.mono_ms, spread_ms);
+                Report::Noted
+            }
             Order::Echo => Report::Echo,
             Order::Stop => {
                 self.stopping = true;

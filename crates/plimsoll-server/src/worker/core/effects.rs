@@ -1,13 +1,15 @@
 //! Doing what sessions want done, and ending connections.
 
-use super::conn::Stage;
+use super::conn::{Conn, Stage};
+use super::outbox::Outbox;
 use super::{Core, Io};
 use plimsoll_core::codes::Disconnect;
 use plimsoll_core::home::Request;
-use plimsoll_core::hub::Encoding;
+use plimsoll_core::hub::{Encoding, Place};
 use plimsoll_core::limits;
 use plimsoll_core::model::StreamPosition;
 use plimsoll_core::session::{Effect, Left, Push, ReplyBody, SubscribeResult};
+use plimsoll_overload::feature::Class;
 use plimsoll_protocol::centrifugo;
 use plimsoll_transport::ws;
 use std::sync::Arc;
@@ -27,25 +29,30 @@ impl Core {
         match effect {
             Effect::Reply { id, body } => {
                 self.count_recoveries(slot, &body);
-                self.send_text(slot, |out| centrifugo::write_reply(out, id, &body));
+                let write = |out: &mut Vec<u8>| centrifugo::write_reply(out, id, &body);
+                match is_about_a_stream(&body) {
+                    true => self.send_text(slot, write),
+                    false => self.send_urgent(slot, write),
+                }
                 if matches!(body, ReplyBody::Connect(_)) {
                     self.release_held(slot);
+                    self.greet(slot);
                 }
             }
             Effect::Error { id, error } => {
                 self.stats.error_replies.add(1);
-                self.send_text(slot, |out| centrifugo::write_error(out, id, error));
+                self.send_urgent(slot, |out| centrifugo::write_error(out, id, error));
             }
             Effect::Ask { id, channel, request } => self.ask(slot, id, channel, request, io),
             Effect::Activate { channel, join_leave, position } => {
-                self.activate(slot, &channel, join_leave, position, io);
+                self.activate(slot, &channel, join_leave, position);
             }
             Effect::Leave(left) => self.leave(left, io),
             Effect::FinishUnsubscribe { id, channel } => {
                 self.with_session(slot, io, |s, _, fx| s.finish_unsubscribe(id, &channel, fx));
             }
             Effect::Push(push) => self.push(slot, &push),
-            Effect::Ping => self.send_text(slot, |out| out.extend_from_slice(centrifugo::PING)),
+            Effect::Ping => self.send_urgent(slot, |out| out.extend_from_slice(centrifugo::PING)),
             Effect::Enter { user } => self.enter(slot, &user, io),
             Effect::Close(disconnect) => self.close(slot, disconnect, io),
         }
@@ -107,14 +114,12 @@ impl Core {
         channel: &Arc<str>,
         join_leave: bool,
         position: Option<StreamPosition>,
-        io: &mut impl Io,
     ) {
-        // What was gathered before this moment is not for the new subscriber.
-        if let Some(key) = self.hub.find(channel) {
-            self.flush_if_dirty(key, io);
-        }
         let Some(compressed) = self.conns.get(slot).map(|c| c.compressed) else { return };
-        let place = self.hub.subscribe(channel, slot, Encoding { compressed, join_leave });
+        let class =
+            self.shared.channels.resolve(channel).map_or(Class::Durable, |r| r.options.class);
+        let encoding = Encoding { compressed, join_leave, tier: 0 };
+        let place = self.hub.subscribe(channel, slot, encoding, class);
         if let Some(local) = self.hub.get_mut(place.channel)
             && let Some(position) = position
         {
@@ -131,8 +136,7 @@ impl Core {
 
     fn leave(&mut self, left: Left, io: &mut impl Io) {
         if let Some(place) = left.place {
-            // What was gathered before this moment is for the leaving one too.
-            self.flush_if_dirty(place.channel, io);
+            self.give_gathered(place, io);
             if let Some(moved) = self.hub.unsubscribe(place)
                 && let Some(session) = self.conns.get_mut(moved).and_then(|c| c.session_mut())
             {
@@ -141,6 +145,23 @@ impl Core {
         }
         let request = Request::Unsubscribe { member: left.member, announce: left.announce };
         self.tell_home(left.channel, request, io);
+    }
+
+    /// What was gathered before this moment is for the leaving one too.
+    fn give_gathered(&mut self, place: Place, io: &mut impl Io) {
+        let Some(slot) = self.hub.subscriber_at(place) else { return };
+        // Nobody is there to read it, or it is to be left out.
+        let misses = |o: &Outbox| o.misses(place.channel);
+        let reads = |c: &Conn| !c.doomed && !c.outbox.as_deref().is_some_and(misses);
+        let unread = !self.conns.get(slot).is_some_and(reads);
+        match self.hub.gathered_for(place) {
+            Some(frames) if unread || frames.is_empty() => {}
+            Some(frames) => {
+                let frames = frames.to_vec();
+                self.send_own(slot, &frames);
+            }
+            None => self.flush_if_dirty(place.channel, io),
+        }
     }
 
     /// Ends a connection with a reason, which the client gets as a close frame.
@@ -213,7 +234,8 @@ impl Core {
 
     /// The peer is gone: end of stream, or an error of the socket.
     pub fn on_hangup(&mut self, slot: u32, error: bool, io: &mut impl Io) {
-        if self.conns.get(slot).is_some_and(|c| c.is_open()) {
+        if let Some(conn) = self.conns.get_mut(slot).filter(|c| c.is_open()) {
+            conn.doomed = true;
             self.end_session(slot, io);
             let cell = if error { &self.stats.errors } else { &self.stats.closed };
             cell.add(1);
@@ -224,6 +246,7 @@ impl Core {
     /// Forgets a connection and closes its socket.
     pub(super) fn remove(&mut self, slot: u32, io: &mut impl Io) {
         self.wheel.set(slot, u64::MAX);
+        self.leave_the_door(slot);
         self.special.set(slot, false);
         if let Some(conn) = self.conns.remove(slot) {
             if let Some(outbox) = conn.outbox {
@@ -240,6 +263,8 @@ impl Core {
         let Some(conn) = self.conns.get_mut(slot) else { return };
         let stalled =
             conn.outbox.as_ref().is_some_and(|o| o.stalled_since_ms.saturating_add(timeout) <= now);
+        let oldest_ms = conn.outbox.as_ref().and_then(|o| o.oldest_ms());
+        let too_old = oldest_ms.is_some_and(|at| at + limits::QUEUE_AGE_MS_MAX <= now);
         match conn.stage {
             Stage::Head(_) => {
                 self.stats.rejected.add(1);
@@ -247,6 +272,7 @@ impl Core {
                 self.remove(slot, io);
             }
             Stage::Closing { .. } => self.remove(slot, io),
+            Stage::Open(_) if too_old => self.close(slot, Disconnect::SLOW, io),
             Stage::Open(_) if stalled => {
                 self.stats.write_errors.add(1);
                 io.problem(slot, "socket takes nothing", Disconnect::WRITE_ERROR.code);
@@ -255,6 +281,18 @@ impl Core {
             Stage::Open(_) => self.with_session(slot, io, |s, cx, fx| s.on_deadline(cx, fx)),
         }
     }
+}
+
+/// Must a reply keep its place among the frames of channels?
+fn is_about_a_stream(body: &ReplyBody) -> bool {
+    !matches!(
+        body,
+        ReplyBody::Publish
+            | ReplyBody::Presence(_)
+            | ReplyBody::PresenceStats { .. }
+            | ReplyBody::History(_)
+            | ReplyBody::Refresh { .. }
+    )
 }
 
 /// Worth a line in the log: not what was ordered (by the API, or by a stop) nor what is usual

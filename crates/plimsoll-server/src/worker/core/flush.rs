@@ -4,18 +4,44 @@
 //! connections marked in `special` (frames of their own, or a full socket) are looked at.
 
 use super::conn::{Entry, NO_ENTRY, Stage};
-use super::outbox::Outbox;
+use super::outbox::{Outbox, Shared, Tag};
 use super::{Core, Io, Sent};
 use plimsoll_core::codes::Disconnect;
 use plimsoll_core::hub::{ChannelKey, Group};
 use plimsoll_core::limits;
 use plimsoll_core::model::ConnKey;
+use plimsoll_overload::actions::ShedQueues;
+use plimsoll_overload::feature::Class;
 use plimsoll_transport::ws::{self, Opcode};
 use std::rc::Rc;
+use std::sync::Arc;
+
+/// How full a queue is, seen from what is to join it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Pressed {
+    No,
+    Soft,
+    Hard,
+}
+
+impl Pressed {
+    fn of(outbox: &Outbox, now_ms: u64, rest: usize, most: usize, crowded: bool) -> Self {
+        let age_ms = outbox.oldest_ms().map_or(0, |at| now_ms.saturating_sub(at));
+        if crowded || outbox.len() + rest > most || age_ms > limits::QUEUE_HARD_AGE_MS {
+            Self::Hard
+        } else if outbox.len() > limits::QUEUE_SOFT_BYTES || age_ms > limits::QUEUE_SOFT_AGE_MS {
+            Self::Soft
+        } else {
+            Self::No
+        }
+    }
+}
 
 impl Core {
     /// Ends the turn: everything gathered is sent or queued.
     pub fn flush(&mut self, io: &mut impl Io) {
+        self.hub.wake(self.now.mono_ms, self.stopping || self.wants_flush());
+        self.relieve();
         loop {
             let mut slots = std::mem::take(&mut self.own.slots);
             for slot in slots.drain(..) {
@@ -24,8 +50,11 @@ impl Core {
             if self.own.slots.is_empty() {
                 self.own.slots = slots;
             }
-            while let Some(key) = self.hub.next_dirty() {
-                self.flush_channel(key, io);
+            self.flush_channels(io);
+            while let Some(key) = self.behind.pop() {
+                if self.is_current(key) {
+                    self.tell_missed(key.slot, io);
+                }
             }
             while let Some(key) = self.broken.pop() {
                 if self.is_current(key) {
@@ -47,6 +76,35 @@ impl Core {
         self.own.bytes.clear();
         if self.own.bytes.capacity() > limits::SPARE_BUFFER_BYTES_MAX {
             self.own = Default::default();
+        }
+    }
+
+    /// After the turn's last flush: how long everybody had to wait in it.
+    pub fn end_turn(&mut self, io: &mut impl Io) {
+        let now_us = io.micros();
+        self.throttle.turn_ended(now_us, now_us.saturating_sub(self.received_us));
+    }
+
+    /// Writes the channels that are due. Hot ones together get at most half of the time: while the
+    /// others have theirs, hot ones gather.
+    fn flush_channels(&mut self, io: &mut impl Io) {
+        let now_ms = self.now.mono_ms;
+        let mut hot_us = 0;
+        while let Some(key) = self.hub.next_dirty(now_ms) {
+            if self.hub.subscriber_count(key) < limits::HOT_SUBSCRIBERS || self.stopping {
+                self.flush_channel(key, now_ms, io);
+                continue;
+            }
+            if now_ms < self.hot_free_ms {
+                self.hub.hold_until(key, self.hot_free_ms);
+                continue;
+            }
+            let before_us = io.micros();
+            self.flush_channel(key, now_ms, io);
+            hot_us += io.micros().saturating_sub(before_us);
+        }
+        if hot_us >= 1_000 {
+            self.hot_free_ms = (io.micros() + hot_us) / 1_000;
         }
     }
 
@@ -89,21 +147,35 @@ impl Core {
                 }
             }
         }
-        self.stats.queued_bytes.sub(before.0 - outbox.len() as u64);
-        self.stats.queued_chunks.sub(before.1 - outbox.chunks() as u64);
+        self.recount(slot, before);
         if gone {
             return self.on_hangup(slot, true, io);
         }
-        if outbox.is_empty() {
+        self.drop_empty_outbox(slot, io);
+        self.rearm(slot);
+    }
+
+    /// An empty outbox goes, unless something that was left out of it has not been told yet.
+    fn drop_empty_outbox(&mut self, slot: u32, io: &mut impl Io) {
+        let Some(conn) = self.conns.get_mut(slot) else { return };
+        if conn.outbox.as_ref().is_some_and(|o| o.is_empty() && o.missed().is_empty()) {
             conn.outbox = None;
             io.watch(slot, !conn.paused, false);
             self.settle(slot, io);
         }
-        self.rearm(slot);
     }
 
     /// Appends a text message for one connection; `write` gives the payload.
     pub(super) fn send_text(&mut self, slot: u32, write: impl FnOnce(&mut Vec<u8>)) {
+        self.append_text(slot, false, write);
+    }
+
+    /// The same for what may overtake the frames of channels: it belongs to no subscription.
+    pub(super) fn send_urgent(&mut self, slot: u32, write: impl FnOnce(&mut Vec<u8>)) {
+        self.append_text(slot, true, write);
+    }
+
+    fn append_text(&mut self, slot: u32, urgent: bool, write: impl FnOnce(&mut Vec<u8>)) {
         let mut payload = std::mem::take(&mut self.scratch);
         payload.clear();
         write(&mut payload);
@@ -117,23 +189,26 @@ impl Core {
         }
         self.scratch = payload;
         self.stats.messages_out.add(1);
-        self.add_entry(slot, start);
+        self.add_entry(slot, start, urgent);
     }
 
     /// Appends raw bytes for one connection.
     pub(super) fn send_own(&mut self, slot: u32, bytes: &[u8]) {
         let start = self.own.bytes.len();
         self.own.bytes.extend_from_slice(bytes);
-        self.add_entry(slot, start);
+        self.add_entry(slot, start, false);
     }
 
-    fn add_entry(&mut self, slot: u32, start: usize) {
+    fn add_entry(&mut self, slot: u32, start: usize, urgent: bool) {
         let Some(conn) = self.conns.get_mut(slot) else { return };
         let index = self.own.entries.len() as u32;
         let end = self.own.bytes.len();
         match self.own.entries.get_mut(conn.own.1 as usize) {
             // The usual case: this connection's last entry lies right before.
-            Some(last) if conn.own.1 != NO_ENTRY && last.end == start => return last.end = end,
+            Some(last) if conn.own.1 != NO_ENTRY && last.end == start => {
+                last.end = end;
+                return last.urgent &= urgent;
+            }
             Some(last) if conn.own.1 != NO_ENTRY => last.next = index,
             _ => {
                 conn.own.0 = index;
@@ -142,7 +217,7 @@ impl Core {
             }
         }
         conn.own.1 = index;
-        self.own.entries.push(Entry { start, end, next: NO_ENTRY });
+        self.own.entries.push(Entry { start, end, next: NO_ENTRY, urgent });
     }
 
     /// Sends or queues a connection's own frames.
@@ -154,59 +229,154 @@ impl Core {
         };
         if entry.next == NO_ENTRY {
             let bytes = std::mem::take(&mut self.own.bytes);
-            self.send_or_queue(slot, bytes.get(entry.start..entry.end).unwrap_or_default(), io);
+            let frames = bytes.get(entry.start..entry.end).unwrap_or_default();
+            self.send_or_queue(slot, frames, entry.urgent, io);
             self.own.bytes = bytes;
         } else {
-            let mut all = Vec::new();
+            let (mut all, mut urgent) = (Vec::new(), true);
             let mut at = Some(entry);
             while let Some(e) = at {
                 all.extend_from_slice(self.own.bytes.get(e.start..e.end).unwrap_or_default());
+                urgent &= e.urgent;
                 at = self.own.entries.get(e.next as usize).copied();
             }
-            self.send_or_queue(slot, &all, io);
+            self.send_or_queue(slot, &all, urgent, io);
         }
         self.settle(slot, io);
     }
 
-    fn send_or_queue(&mut self, slot: u32, bytes: &[u8], io: &mut impl Io) {
+    fn send_or_queue(&mut self, slot: u32, bytes: &[u8], urgent: bool, io: &mut impl Io) {
         self.stats.bytes_out.add(bytes.len() as u64);
         let Some(conn) = self.conns.get(slot) else { return };
         if conn.doomed {
             return;
         }
-        if conn.outbox.is_some() {
-            return self.queue(slot, &Rc::from(bytes), 0, io);
+        let sent = match conn.outbox {
+            Some(_) => Sent::Full,
+            None => io.send(slot, bytes),
+        };
+        let taken = match sent {
+            Sent::Some(n) if n == bytes.len() => return,
+            Sent::Some(n) => n,
+            Sent::Full => 0,
+            Sent::Gone => return self.note_broken(slot),
+        };
+        let tag = if urgent { Tag::Urgent } else { Tag::Own };
+        let shared = self.meter.share(bytes);
+        self.queue(slot, &shared, taken, tag, io);
+    }
+
+    /// Queues what a full socket did not take. Too much of it: the client has fallen behind, or is
+    /// slow and is closed at the end of the turn (now its channel may be being written). What comes
+    /// first is taken whatever its size: one turn's replies, which the client itself asked for.
+    fn queue(&mut self, slot: u32, bytes: &Rc<Shared>, from: usize, tag: Tag, io: &mut impl Io) {
+        let (now_ms, rest) = (self.now.mono_ms, bytes.len().saturating_sub(from));
+        let most = self.shared.policy.client.queue_max_size_bytes;
+        let crowded = self.meter.bytes() > self.relief.budget_bytes;
+        let Some(conn) = self.conns.get_mut(slot) else { return };
+        let (key, open) = (conn.key(slot), conn.is_open());
+        let fresh = conn.outbox.is_none();
+        let outbox = conn.outbox.get_or_insert_with(|| Box::new(Outbox::since(now_ms)));
+        let before = (outbox.len() as u64, outbox.chunks() as u64);
+        let load = Pressed::of(outbox, now_ms, rest, most, crowded);
+        match tag {
+            Tag::Channel(channel, _) if outbox.misses(channel) => return,
+            Tag::Channel(channel, class) if load != Pressed::No && !fresh => {
+                if class == Class::Ephemeral {
+                    outbox.drop_ephemeral();
+                    self.stats.dropped_ephemeral.add(1);
+                } else if load == Pressed::Hard {
+                    outbox.fall_behind();
+                    outbox.miss(channel, class);
+                    self.behind.push(key);
+                } else {
+                    if class == Class::State {
+                        outbox.conflate(channel);
+                        self.stats.conflated.add(1);
+                    }
+                    outbox.push(Rc::clone(bytes), from, tag, now_ms);
+                }
+            }
+            _ => {
+                if open && !fresh && outbox.len() + rest > most {
+                    outbox.fall_behind();
+                    self.behind.push(key);
+                }
+                if open && !fresh && outbox.len() + rest > most {
+                    self.slow.push(key);
+                    conn.doomed = true;
+                } else {
+                    outbox.push(Rc::clone(bytes), from, tag, now_ms);
+                }
+            }
         }
-        match io.send(slot, bytes) {
-            Sent::Some(n) if n == bytes.len() => {}
-            Sent::Some(n) => self.queue(slot, &Rc::from(bytes), n, io),
-            Sent::Full => self.queue(slot, &Rc::from(bytes), 0, io),
-            Sent::Gone => self.note_broken(slot),
+        self.recount(slot, before);
+        if fresh {
+            self.special.set(slot, true);
+            let paused = self.conns.get(slot).is_some_and(|c| c.paused);
+            io.watch(slot, !paused, true);
+            self.rearm(slot);
         }
     }
 
-    /// Queues what a full socket did not take. Too much of it: the client is slow, and is closed
-    /// at the end of the turn (now its channel may be being written). What comes first is taken
-    /// whatever its size: one turn's replies, which the client itself asked for.
-    fn queue(&mut self, slot: u32, bytes: &Rc<[u8]>, from: usize, io: &mut impl Io) {
-        let (now_ms, rest) = (self.now.mono_ms, bytes.len().saturating_sub(from));
-        let most = self.shared.policy.client.queue_max_size_bytes;
-        let Some(conn) = self.conns.get_mut(slot) else { return };
-        let queued = conn.outbox.as_ref().map(|o| o.len());
-        if conn.is_open() && queued.is_some_and(|queued| queued + rest > most) {
-            self.slow.push(conn.key(slot));
-            conn.doomed = true;
-            return self.special.set(slot, true);
+    /// Follows a queue's change in the worker's figures.
+    fn recount(&self, slot: u32, (bytes, chunks): (u64, u64)) {
+        let Some(outbox) = self.conns.get(slot).and_then(|c| c.outbox.as_ref()) else { return };
+        let (bytes_now, chunks_now) = (outbox.len() as u64, outbox.chunks() as u64);
+        self.stats.queued_bytes.add(bytes_now);
+        self.stats.queued_bytes.sub(bytes);
+        self.stats.queued_chunks.add(chunks_now);
+        self.stats.queued_chunks.sub(chunks);
+    }
+
+    /// Tells a client of what was left out: it gets that by recovery, or has to go.
+    fn tell_missed(&mut self, slot: u32, io: &mut impl Io) {
+        let outbox = self.conns.get(slot).and_then(|c| c.outbox.as_ref());
+        let missed: Vec<_> = outbox.map(|o| o.missed().to_vec()).unwrap_or_default();
+        for (key, class) in missed {
+            let name = self.hub.get_mut(key).map(|c| Arc::clone(&c.name));
+            let Some(name) = name else { continue };
+            self.stats.fell_behind.add(1);
+            let precious = class == Class::Durable;
+            self.with_session(slot, io, |s, _, fx| s.fell_behind(&name, precious, fx));
         }
-        let fresh = queued.is_none();
-        let outbox = conn.outbox.get_or_insert_with(|| Box::new(Outbox::since(now_ms)));
-        outbox.push(Rc::clone(bytes), from);
-        self.stats.queued_bytes.add(rest as u64);
-        self.stats.queued_chunks.add(1);
-        if fresh {
-            self.special.set(slot, true);
-            io.watch(slot, !conn.paused, true);
-            self.rearm(slot);
+        // Not before: leaving the channel writes what it had gathered, and that must be left out.
+        if let Some(outbox) = self.conns.get_mut(slot).and_then(|c| c.outbox.as_mut()) {
+            outbox.forget_missed();
+        }
+        self.drop_empty_outbox(slot, io);
+    }
+
+    /// When the queues of all clients hold too much, the longest are given up first.
+    fn relieve(&mut self) {
+        let now_ms = self.now.mono_ms;
+        let budget = self.relief.budget_bytes;
+        let over = self.meter.bytes() > budget / 100 * 85;
+        let shed = match self.relief.shed {
+            None if over => Some(ShedQueues { queues_per_pass: 50, bytes_min: 1 }),
+            shed => shed,
+        };
+        let Some(shed) = shed.filter(|_| now_ms >= self.next_relief_ms) else { return };
+        self.next_relief_ms = now_ms + limits::RELIEF_INTERVAL_MS;
+        let queued = |core: &Self, slot: u32| {
+            core.conns.get(slot).and_then(|c| c.outbox.as_ref()).map_or(0, |o| o.len())
+        };
+        let mut longest: Vec<(usize, u32)> = self
+            .conns
+            .slots()
+            .into_iter()
+            .map(|slot| (queued(self, slot), slot))
+            .filter(|(bytes, _)| *bytes >= shed.bytes_min as usize)
+            .collect();
+        longest.sort_unstable_by(|a, b| b.cmp(a));
+        for (_, slot) in longest.into_iter().take(shed.queues_per_pass as usize) {
+            let Some(conn) = self.conns.get_mut(slot) else { continue };
+            let key = conn.key(slot);
+            let Some(outbox) = conn.outbox.as_mut() else { continue };
+            let before = (outbox.len() as u64, outbox.chunks() as u64);
+            outbox.fall_behind();
+            self.behind.push(key);
+            self.recount(slot, before);
         }
     }
 
@@ -215,8 +385,7 @@ impl Core {
         let Some(outbox) = self.conns.get_mut(slot).and_then(|c| c.outbox.as_mut()) else { return };
         let before = (outbox.len() as u64, outbox.chunks() as u64);
         outbox.keep_current_frame();
-        self.stats.queued_bytes.sub(before.0 - outbox.len() as u64);
-        self.stats.queued_chunks.sub(before.1.saturating_sub(outbox.chunks() as u64));
+        self.recount(slot, before);
     }
 
     /// After its bytes are out: the mark goes, and a closing connection says that it is done.
@@ -238,24 +407,40 @@ impl Core {
     pub(super) fn flush_if_dirty(&mut self, key: ChannelKey, io: &mut impl Io) {
         if self.hub.is_dirty(key) {
             self.hub.clean(key);
-            self.flush_channel(key, io);
+            self.flush_channel(key, u64::MAX, io);
         }
     }
 
-    /// Writes a channel's frames to all its subscribers. Changes no membership: who must go is
-    /// noted and goes at the end of the turn.
-    fn flush_channel(&mut self, key: ChannelKey, io: &mut impl Io) {
+    /// Writes a channel's frames to all its subscribers, or to those whose batching window ended
+    /// by `due_ms`. Changes no membership: who must go is noted and goes at the end of the turn.
+    fn flush_channel(&mut self, key: ChannelKey, due_ms: u64, io: &mut impl Io) {
+        let class = self.hub.get_mut(key).map_or(Class::Durable, |c| c.class);
         for index in 0..self.hub.group_count(key) {
-            let Some(group) = self.hub.take_group(key, index) else { continue };
-            self.flush_group(&group, io);
-            self.hub.put_back(key, index, group);
+            let Some(group) = self.hub.take_group(key, index, due_ms) else { continue };
+            self.flush_group(&group, Tag::Channel(key, class), io);
+            let window_ms = self.relief.window_ms(group.encoding.tier);
+            let next_ms = if window_ms == 0 { 0 } else { self.now.mono_ms + window_ms };
+            self.hub.put_back(key, index, group, next_ms);
         }
+        self.hub.keep_dirty(key);
     }
 
-    fn flush_group(&mut self, group: &Group, io: &mut impl Io) {
-        let frames = &group.frames[..];
-        let mut leftover: Option<Rc<[u8]>> = None;
-        for &slot in &group.subscribers {
+    fn flush_group(&mut self, group: &Group, tag: Tag, io: &mut impl Io) {
+        let on_time = group.subscribers.len() - group.late.len().min(group.subscribers.len());
+        let (first, late) = group.subscribers.split_at(on_time);
+        self.send_frames(first, &group.frames, tag, io);
+        for (slot, start) in late.iter().zip(&group.late) {
+            let frames = group.frames.get(*start as usize..).unwrap_or_default();
+            if !frames.is_empty() {
+                self.send_frames(std::slice::from_ref(slot), frames, tag, io);
+            }
+        }
+        self.count_group(group, io);
+    }
+
+    fn send_frames(&mut self, slots: &[u32], frames: &[u8], tag: Tag, io: &mut impl Io) {
+        let mut leftover: Option<Rc<Shared>> = None;
+        for &slot in slots {
             let sent = match self.special.get(slot) {
                 false => io.send(slot, frames),
                 true => self.send_special(slot, frames, io),
@@ -269,10 +454,10 @@ impl Core {
                     continue;
                 }
             };
-            let shared = leftover.get_or_insert_with(|| Rc::from(frames));
-            self.queue(slot, shared, taken, io);
+            let meter = &self.meter;
+            let shared = Rc::clone(leftover.get_or_insert_with(|| meter.share(frames)));
+            self.queue(slot, &shared, taken, tag, io);
         }
-        self.count_group(group, io);
     }
 
     /// To a connection with frames of its own (they go first), a full socket, or a connect that

@@ -4,8 +4,11 @@ use super::super::letter::Letter;
 use super::{Core, Io};
 use plimsoll_core::codes::ClientError;
 use plimsoll_core::home::{Answer, Event, Request};
+use plimsoll_core::hub::ChannelKey;
 use plimsoll_core::model::{ConnKey, Publication, home_of};
 use plimsoll_core::session::Left;
+use plimsoll_overload::actions::PresenceScope;
+use plimsoll_overload::feature::{Class, Feature};
 use plimsoll_protocol::centrifugo;
 use plimsoll_transport::ws::{self, Opcode};
 use std::sync::Arc;
@@ -80,6 +83,10 @@ impl Core {
                 self.stats.congested.add(1);
                 return (Answer::Error(ClientError::TOO_MANY_REQUESTS), None);
             }
+            if !self.line_is_off && !self.throttle.take(self.received_us) {
+                self.stats.publications_refused.add(1);
+                return (Answer::Error(ClientError::TOO_MANY_REQUESTS), None);
+            }
         }
         let outcome = self.home.handle(from, channel, request, self.now.mono_ms);
         match &outcome.event {
@@ -143,6 +150,9 @@ impl Core {
         {
             return;
         }
+        if self.is_given_up(key, channel, event) {
+            return self.stats.dropped_ephemeral.add(1);
+        }
         let mut payload = std::mem::take(&mut self.scratch);
         payload.clear();
         let (published, to_all) = match event {
@@ -178,6 +188,21 @@ impl Core {
         if !room {
             self.flush_if_dirty(key, io);
         }
+    }
+
+    /// Is this one of the things that are not sent at the present load, or to so many?
+    fn is_given_up(&mut self, key: ChannelKey, channel: &str, event: &Event) -> bool {
+        let Event::Publication(_) = event else {
+            return self.gates.presence >= PresenceScope::Counts;
+        };
+        let Some(local) = self.hub.get_mut(key) else { return true };
+        if local.class != Class::Ephemeral {
+            return false;
+        }
+        let resolved = self.shared.channels.resolve(channel);
+        let typing = resolved.is_ok_and(|r| r.options.feature == Some(Feature::Typing));
+        let most = self.gates.typing.map_or(0, |typing| typing.members_max);
+        typing && self.hub.subscriber_count(key) > most as usize
     }
 
     /// Follows the offsets of a channel. A publication seen already is dropped; a hole (which the

@@ -5,11 +5,13 @@
 
 mod conn;
 mod control;
+mod door;
 mod effects;
 mod flush;
 mod http;
 mod io;
 mod letters;
+mod notice;
 mod outbox;
 #[cfg(test)]
 mod tests;
@@ -20,18 +22,29 @@ pub use io::{Io, Sent};
 use crate::telemetry::stats::WorkerStats;
 use crate::worker::slab::{Bits, Slab};
 use conn::{Conn, Own};
+use notice::Notices;
+use outbox::Meter;
 use plimsoll_core::channel::Channels;
 use plimsoll_core::home::Home;
 use plimsoll_core::hub::Hub;
+use plimsoll_core::limits;
 use plimsoll_core::map::{self, Map};
 use plimsoll_core::model::{ConnKey, Now};
 use plimsoll_core::policy::Policy;
 use plimsoll_core::session::{Context, Effect, Session};
+use plimsoll_core::throttle::Throttle;
 use plimsoll_core::token::TokenVerifier;
 use plimsoll_core::wheel::Wheel;
+use plimsoll_overload::actions::ShedQueues;
+use plimsoll_overload::admission::{Admission, Ticket};
+use plimsoll_overload::gates::Gates;
 use plimsoll_transport::deflate::{Deflater, Inflater};
 use smallvec::SmallVec;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Tiers of clients; index 0 is for those without one.
+pub const TIERS_MAX: usize = 8;
 
 /// What all workers of a node share, read-only.
 pub struct Shared {
@@ -43,6 +56,70 @@ pub struct Shared {
     pub tokens: Box<dyn TokenVerifier + Send + Sync>,
     /// Number of workers.
     pub workers: usize,
+    /// What the load allows, as the control thread says.
+    pub line: LoadLine,
+}
+
+/// What the control thread tells all workers about the load, published in one swap.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Told {
+    /// What may be done.
+    pub gates: Gates,
+    /// Bytes that the queues of all workers together may hold; 0 = the default.
+    pub outbound_budget_bytes: usize,
+    /// Nothing is given up, whatever the load: workers do not refuse publications either.
+    pub line_is_off: bool,
+}
+
+/// Where the control thread leaves what it decided, and workers pick it up: one relaxed load a
+/// turn as long as nothing changes.
+#[derive(Debug, Default)]
+pub struct LoadLine {
+    version: AtomicU64,
+    told: Mutex<Told>,
+}
+
+impl LoadLine {
+    /// Tells the workers; each has it from its next turn on.
+    pub fn tell(&self, told: Told) {
+        let mut cell = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if *cell != told {
+            *cell = told;
+            self.version.fetch_add(1, Ordering::Release);
+        }
+    }
+
+    /// What was told last.
+    pub fn told(&self) -> Told {
+        *self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What the load line asks of the outgoing side of a worker.
+#[derive(Clone, Copy, Debug)]
+pub struct Relief {
+    /// Bytes that all queues of this worker may hold.
+    pub budget_bytes: usize,
+    /// How long a channel gathers after a write, in milliseconds, before the next.
+    pub batching_ms: u32,
+    /// At most so long for the subscribers of each tier.
+    pub batching_ms_max: [u32; TIERS_MAX],
+    /// Which queues to give up, whatever the budget.
+    pub shed: Option<ShedQueues>,
+}
+
+impl Relief {
+    /// Nothing is asked; the default budget is divided among the workers.
+    pub fn of_workers(workers: usize) -> Self {
+        let budget_bytes = limits::OUTBOUND_BYTES_MAX / workers.max(1);
+        let batching_ms_max = [u32::MAX; TIERS_MAX];
+        Self { budget_bytes, batching_ms: 0, batching_ms_max, shed: None }
+    }
+
+    fn window_ms(&self, tier: u8) -> u64 {
+        let most = self.batching_ms_max.get(usize::from(tier)).copied().unwrap_or(0);
+        u64::from(self.batching_ms.min(most))
+    }
 }
 
 /// One worker.
@@ -72,6 +149,22 @@ pub struct Core {
     broken: Vec<ConnKey>,
     /// Connections whose queue is too long; closed at the end of the turn.
     slow: Vec<ConnKey>,
+    /// Connections of whose channels something was left out; told at the end of the turn.
+    behind: Vec<ConnKey>,
+    /// What the queues of this worker hold.
+    meter: Meter,
+    relief: Relief,
+    gates: Gates,
+    line_version: u64,
+    notices: Notices,
+    line_is_off: bool,
+    throttle: Throttle,
+    door: Admission,
+    /// Connections that wait at the door, with their generation.
+    tickets: Map<u32, (u32, Ticket)>,
+    next_relief_ms: u64,
+    /// Until then hot channels gather.
+    hot_free_ms: u64,
     spare_effects: Vec<Vec<Effect>>,
     next_sweep_ms: u64,
     seed: u64,
@@ -103,6 +196,18 @@ impl Core {
             due: Vec::new(),
             broken: Vec::new(),
             slow: Vec::new(),
+            behind: Vec::new(),
+            meter: Meter::default(),
+            relief: Relief::of_workers(shared.workers),
+            gates: Gates::default(),
+            line_version: 0,
+            notices: Notices::default(),
+            line_is_off: false,
+            throttle: Throttle::default(),
+            door: Admission::new(now.mono_ms, f64::MAX, limits::PARKED_CONNECTS_MAX),
+            tickets: map::with_seed(seed ^ 5),
+            next_relief_ms: now.mono_ms,
+            hot_free_ms: 0,
             spare_effects: Vec::new(),
             next_sweep_ms: now.mono_ms,
             seed,
@@ -116,13 +221,36 @@ impl Core {
         self.now = now;
         self.received_us = received_us;
         self.stats.turns.add(1);
+        let version = self.shared.line.version.load(Ordering::Acquire);
+        if version != self.line_version {
+            self.line_version = version;
+            self.obey(self.shared.line.told());
+        }
+    }
+
+    fn obey(&mut self, told: Told) {
+        self.gates = told.gates;
+        self.relief.batching_ms = told.gates.batching_window_ms;
+        self.relief.shed = told.gates.shed_queues;
+        self.line_is_off = told.line_is_off;
+        let mine = told.gates.accepts_per_s / self.shared.workers.max(1) as f64;
+        self.door.steer(self.now.mono_ms, mine, told.gates.admission);
+        if told.outbound_budget_bytes > 0 {
+            self.relief.budget_bytes = told.outbound_budget_bytes / self.shared.workers.max(1);
+        }
     }
 
     /// Milliseconds until [`Core::on_deadlines`] has something to do.
     pub fn wait_ms(&self) -> u64 {
         let sweep = self.next_sweep_ms.saturating_sub(self.now.mono_ms);
         let sweep = if self.home.is_empty() { u64::MAX } else { sweep };
-        self.wheel.wait_ms(self.now.mono_ms).unwrap_or(u64::MAX).min(sweep)
+        let held =
+            self.hub.next_due_ms().map_or(u64::MAX, |at| at.saturating_sub(self.now.mono_ms));
+        let door = self.door.next_deadline_ms(self.now.mono_ms);
+        let door = door.map_or(u64::MAX, |at| at.saturating_sub(self.now.mono_ms));
+        let notice = self.notices.wait_ms(self.now.mono_ms);
+        let wheel = self.wheel.wait_ms(self.now.mono_ms).unwrap_or(u64::MAX);
+        wheel.min(sweep).min(held).min(door).min(notice)
     }
 
     /// Handles all deadlines that have passed.
@@ -132,6 +260,8 @@ impl Core {
             self.home.sweep(self.now.mono_ms);
             self.update_gauges();
         }
+        self.tell_notices();
+        self.open_the_door(io);
         let mut due = std::mem::take(&mut self.due);
         self.wheel.expire(self.now.mono_ms, &mut due);
         for slot in due.drain(..) {
@@ -157,6 +287,7 @@ impl Core {
         self.hub = Hub::new(self.seed);
         self.broken.clear();
         self.slow.clear();
+        self.behind.clear();
         for slot in self.conns.slots() {
             self.on_hangup(slot, true, io);
         }
@@ -192,6 +323,7 @@ impl Core {
                 tokens: &*self.shared.tokens,
                 now: self.now,
                 random,
+                gates: &self.gates,
             };
             run(session, &context, &mut fx);
         }

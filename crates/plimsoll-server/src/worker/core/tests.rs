@@ -6,6 +6,7 @@ use super::*;
 use crate::worker::letter::{Letter, Report};
 use plimsoll_core::policy::{ChannelOptions, ChannelPolicy, ClientPolicy};
 use plimsoll_core::token::{ConnectionClaims, SubscriptionClaims, TokenError};
+use plimsoll_overload::gates::AdmissionFloor;
 use plimsoll_transport::ws;
 use std::collections::{HashMap, VecDeque};
 
@@ -115,6 +116,9 @@ struct Client {
     subscribed: bool,
     read: usize,
     recovered: usize,
+    /// Told that something was left out, and not yet asked for it.
+    told: bool,
+    tellings: usize,
 }
 
 struct World {
@@ -127,7 +131,7 @@ struct World {
 }
 
 impl World {
-    fn new(seed: u64) -> Self {
+    fn new(seed: u64, tight: bool) -> Self {
         let without_namespace = ChannelOptions {
             history_size: 10_000,
             history_ttl_ms: 1_000_000,
@@ -141,6 +145,8 @@ impl World {
             insecure: true,
             message_rate_limit: 0,
             ping_interval_ms: 0,
+            // Tight: nearly every blocked client falls behind.
+            queue_max_size_bytes: if tight { 1_500 } else { limits::QUEUE_BYTES_MAX },
             ..Default::default()
         };
         let channel = ChannelPolicy { without_namespace, ..ChannelPolicy::default() };
@@ -151,6 +157,7 @@ impl World {
             channels: Arc::new(Channels::new(channel).unwrap()),
             tokens: Box::new(NoTokens),
             workers: WORKERS,
+            line: LoadLine::default(),
         });
         let core = |id: usize| {
             let (stats, now) = (Arc::default(), Now::default());
@@ -185,6 +192,7 @@ impl World {
         self.cores[worker].on_bytes(slot, &mut head, &mut self.ios[worker]);
         let c = &mut self.clients[index];
         (c.place, c.subscribed, c.read) = (Some((worker, slot)), false, 0);
+        c.told = false;
         let c = &*c;
         let wanted = |channel: &str| match c.seen.get(channel) {
             None => String::new(),
@@ -210,6 +218,24 @@ impl World {
 
     fn cut(&mut self, index: usize) {
         self.read(index);
+        self.cut_now(index);
+    }
+
+    /// Asks for what was left out, as clients do when they are told.
+    fn ask_again(&mut self, index: usize) {
+        let c = &self.clients[index];
+        let (true, Some((worker, slot))) = (c.told, c.place) else { return };
+        let channel = c.channels[0];
+        let (epoch, offset) = &c.seen[channel];
+        let text = format!(
+            "{{\"id\":2,\"subscribe\":{{\"channel\":\"{channel}\",\"recover\":true,\
+             \"epoch\":\"{epoch}\",\"offset\":{offset}}}}}"
+        );
+        self.clients[index].told = false;
+        self.bytes(worker, slot, &text);
+    }
+
+    fn cut_now(&mut self, index: usize) {
         if let Some((worker, slot)) = self.clients[index].place.take() {
             self.cores[worker].on_hangup(slot, false, &mut self.ios[worker]);
         }
@@ -236,6 +262,12 @@ impl World {
     fn turn(&mut self) {
         let worker = self.rng.usize(..WORKERS);
         self.now += 1;
+        if self.rng.u8(..50) == 0 {
+            let batching_window_ms = self.rng.u32(..3) * 10;
+            let gates = Gates { batching_window_ms, ..Gates::default() };
+            let line = &self.cores[worker].shared.line;
+            line.tell(Told { gates, ..Told::default() });
+        }
         let now = Now { mono_ms: self.now, unix_ms: self.now };
         self.cores[worker].begin_turn(now, 0);
         self.cores[worker].on_deadlines(&mut self.ios[worker]);
@@ -265,14 +297,23 @@ impl World {
         }
         while let Some(len) = bytes.get(c.read..).and_then(ws::frame_len) {
             let Some(frame) = bytes.get(c.read..c.read + len) else { return };
-            assert_eq!(frame[0], 0x81, "closed: {frame:?}");
+            if frame[0] == 0x88 {
+                // Server-side subscriptions are told by a close (3010), and so is who lets replies
+                // pile up (3008).
+                let code = u16::from_be_bytes([frame[2], frame[3]]);
+                assert!(c.server_side && code == 3010 || code == 3008, "closed: {frame:?}");
+                c.tellings += 1;
+                return self.cut_now(index);
+            }
+            assert_eq!(frame[0], 0x81, "not a text: {frame:?}");
             let header = if frame[1] == 126 { 4 } else { 2 };
             c.on_message(&serde_json::from_slice(&frame[header..]).unwrap());
             c.read += len;
         }
     }
 
-    fn settle(&mut self) {
+    /// Until nothing is under way; `back`: whoever was closed comes back.
+    fn settle(&mut self, back: bool) {
         for _ in 0..2_000 {
             self.mail();
             self.turn();
@@ -280,8 +321,14 @@ impl World {
             if self.ios.iter().all(|io| io.mail.iter().all(VecDeque::is_empty)) {
                 (0..20).for_each(|_| self.turn());
             }
+            for index in 0..self.clients.len() {
+                self.read(index);
+                self.ask_again(index);
+                if back && self.clients[index].place.is_none() {
+                    self.connect(index);
+                }
+            }
         }
-        (0..self.clients.len()).for_each(|i| self.read(i));
     }
 }
 
@@ -299,6 +346,11 @@ impl Client {
             self.on_subscribed(self.channels[0], &message["subscribe"]);
         }
         let push = &message["push"];
+        if push["unsubscribe"].is_object() {
+            assert_eq!(push["unsubscribe"]["code"], 2500, "{message}");
+            (self.subscribed, self.told) = (false, true);
+            self.tellings += 1;
+        }
         if push["pub"].is_object() {
             assert!(self.subscribed, "a publication before the reply");
             self.on_publication(push["channel"].as_str().unwrap(), &push["pub"]);
@@ -332,8 +384,8 @@ impl Client {
     }
 }
 
-fn run(seed: u64) -> (u64, usize) {
-    let mut w = World::new(seed);
+fn run(seed: u64, tight: bool) -> [usize; 3] {
+    let mut w = World::new(seed, tight);
     for i in 0..9 {
         let server_side = i % 3 == 2;
         let at = i % CHANNELS.len();
@@ -345,6 +397,8 @@ fn run(seed: u64) -> (u64, usize) {
             subscribed: false,
             read: 0,
             recovered: 0,
+            told: false,
+            tellings: 0,
         });
         w.connect(i);
     }
@@ -357,15 +411,13 @@ fn run(seed: u64) -> (u64, usize) {
             7..=11 => w.mail(),
             12..=14 => w.turn(),
             15..=16 => w.drain(false),
-            _ => w.read(index),
+            _ => {
+                w.read(index);
+                w.ask_again(index);
+            }
         }
     }
-    for i in 0..w.clients.len() {
-        if w.clients[i].place.is_none() {
-            w.connect(i);
-        }
-    }
-    w.settle();
+    w.settle(true);
     for c in &w.clients {
         assert!(c.subscribed, "seed {seed}");
         for channel in c.channels {
@@ -376,19 +428,21 @@ fn run(seed: u64) -> (u64, usize) {
         }
     }
     (0..w.clients.len()).for_each(|i| w.cut(i));
-    w.settle();
+    w.settle(false);
     for (core, io) in w.cores.iter().zip(&w.ios) {
         assert!(core.is_idle() && io.population == 0, "seed {seed}");
         assert_eq!(core.hub.subscription_count(), 0, "seed {seed}");
         assert_eq!(core.home.subscribed().count(), 0, "seed {seed}: interest is given back");
     }
+    let seen: u64 = w.clients.iter().flat_map(|c| c.seen.values()).map(|(_, offset)| offset).sum();
     let recovered: usize = w.clients.iter().map(|c| c.recovered).sum();
+    let told = w.clients.iter().map(|c| c.tellings).sum();
+    assert!(w.cores.iter().all(|c| c.meter.bytes() == 0), "seed {seed}: queues give all back");
     let sum = |cell: fn(&WorkerStats) -> u64| w.cores.iter().map(|c| cell(&c.stats)).sum::<u64>();
     let (returned, recoveries) = (sum(|s| s.reconnects.get()), sum(|s| s.recovered.get()));
     assert!(recovered as u64 <= recoveries, "seed {seed}: {recovered} of {recoveries}");
     assert!(returned <= recoveries && (returned > 0) == (recoveries > 0), "seed {seed}");
-    let seen = w.clients.iter().flat_map(|c| c.seen.values()).map(|(_, offset)| offset).sum();
-    (seen, recovered)
+    [seen as usize, recovered, told]
 }
 
 #[test]
@@ -396,10 +450,71 @@ fn every_seed_keeps_order_and_loses_nothing() {
     // `PLIMSOLL_SEEDS=from..to` repeats or widens it.
     let seeds = std::env::var("PLIMSOLL_SEEDS").unwrap_or_else(|_| "0..60".into());
     let (from, to) = seeds.split_once("..").expect("PLIMSOLL_SEEDS is from..to");
-    let (mut seen, mut recovered) = (0, 0);
+    let mut sums = [0; 3];
     for seed in from.parse().unwrap()..to.parse().unwrap() {
-        let (s, r) = run(seed);
-        (seen, recovered) = (seen + s, recovered + r);
+        let figures = run(seed, seed % 2 == 1);
+        (0..3).for_each(|i| sums[i] += figures[i]);
     }
-    assert!(seen > 1_000 && recovered > 100, "void: {seen} seen, {recovered} recoveries");
+    let [seen, recovered, told] = sums;
+    let enough = seen > 1_000 && recovered > 100 && told > 50;
+    assert!(enough, "void: {seen} seen, {recovered} recoveries, {told} told of a gap");
+}
+
+#[test]
+fn connects_beyond_the_pace_wait_and_those_who_come_back_go_first() {
+    let mut w = World::new(7, false);
+    let pace = |w: &World, per_s: f64, admission| {
+        let gates = Gates { accepts_per_s: per_s, admission, ..Gates::default() };
+        w.cores[0].shared.line.tell(Told { gates, ..Told::default() });
+    };
+    // One a second for each of the three workers.
+    pace(&w, 3.0, AdmissionFloor::ResumesFirst);
+    let turn = |w: &mut World, ms: u64| {
+        w.now += ms;
+        let now = Now { mono_ms: w.now, unix_ms: w.now };
+        w.cores[0].begin_turn(now, w.now * 1_000);
+        w.cores[0].on_deadlines(&mut w.ios[0]);
+        w.cores[0].flush(&mut w.ios[0]);
+    };
+    turn(&mut w, 1);
+    let come = |w: &mut World, extra: &str| -> u32 {
+        let (slot, _) = w.cores[0].on_accept();
+        w.ios[0].sockets.insert(slot, (Vec::new(), usize::MAX));
+        w.cores[0].on_bytes(slot, &mut HEAD.to_vec(), &mut w.ios[0]);
+        w.bytes(0, slot, &format!("{{\"id\":1,\"connect\":{{}}}}{extra}"));
+        slot
+    };
+    let recover = "\n{\"id\":2,\"subscribe\":{\"channel\":\"a\",\"recover\":true}}";
+    let new: Vec<u32> = (0..6).map(|_| come(&mut w, "")).collect();
+    let back: Vec<u32> = (0..3).map(|_| come(&mut w, recover)).collect();
+    let answered = |w: &World, slot: u32, word: &str| {
+        let sent = w.ios[0].sockets.get(&slot).map(|(bytes, _)| bytes.clone()).unwrap_or_default();
+        String::from_utf8_lossy(&sent).contains(word)
+    };
+    let let_in = |w: &World, slots: &[u32]| {
+        slots.iter().filter(|s| answered(w, **s, "\"connect\":{")).count()
+    };
+    turn(&mut w, 1);
+    let waiting = w.cores[0].door.parked();
+    assert!(waiting >= 6, "{waiting} wait");
+    for _ in 0..40 {
+        turn(&mut w, 50);
+    }
+    let (news, backs) = (let_in(&w, &new), let_in(&w, &back));
+    assert!(backs > 0 && backs + news < 9, "{backs} came back, {news} are new");
+    for _ in 0..60 {
+        turn(&mut w, 50);
+    }
+    assert_eq!(w.cores[0].door.parked(), 0, "nobody waits longer than four seconds");
+    let refused = |s: &&u32| answered(&w, **s, "\"code\":503");
+    let all =
+        new.iter().chain(&back).filter(refused).count() + let_in(&w, &new) + let_in(&w, &back);
+    assert_eq!(all, 9, "everybody was answered");
+    assert!(let_in(&w, &back) >= 2, "those who come back go first");
+    // Without a pace everybody comes in at once.
+    pace(&w, f64::MAX, AdmissionFloor::All);
+    turn(&mut w, 1);
+    let free: Vec<u32> = (0..20).map(|_| come(&mut w, "")).collect();
+    turn(&mut w, 1);
+    assert_eq!(let_in(&w, &free), 20);
 }

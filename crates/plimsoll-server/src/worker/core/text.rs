@@ -1,6 +1,7 @@
 //! From bytes of a WebSocket to commands of a session.
 
 use super::conn::Stage;
+use super::door::Door;
 use super::{Core, Io};
 use plimsoll_core::codes::Disconnect;
 use plimsoll_protocol::centrifugo;
@@ -106,11 +107,16 @@ impl Core {
             }) else {
                 return;
             };
+            // This line and those after it: they are one slice of the message.
+            let at = line.as_ptr() as usize - message.as_ptr() as usize;
+            let rest = message.get(at..).unwrap_or_default();
             if open.session.must_wait() {
-                // This line and those after it: they are one slice of the message.
-                let at = line.as_ptr() as usize - message.as_ptr() as usize;
-                let rest = message.get(at..).unwrap_or_default().to_owned();
-                return self.defer(slot, &rest, io);
+                return self.defer(slot, rest, io);
+            }
+            match self.at_the_door(slot, rest, io) {
+                Door::Open => {}
+                Door::Wait => return self.defer(slot, rest, io),
+                Door::Closed => return self.refuse_connect(slot, rest, io),
             }
             self.stats.messages_in.add(1);
             match centrifugo::decode(line) {
