@@ -1,6 +1,7 @@
 //! Fan-out against a running server: rooms of members, a rate of deliveries, and what it costs.
 //!
-//! `cargo run --release --example fanout -- ADDRESS ROOMS MEMBERS DELIVERIES_PER_S SECONDS [THREADS]`
+//! `cargo run --release --example fanout --
+//! ADDRESS ROOMS MEMBERS DELIVERIES_PER_S SECONDS [THREADS]`
 
 use plimsoll_bench::fleet::{Fleet, FleetConfig, Load, Stream, Target};
 use plimsoll_bench::topology::Topology;

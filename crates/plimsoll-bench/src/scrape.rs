@@ -117,7 +117,8 @@ mod tests {
 
     #[test]
     fn samples() {
-        let text = "# HELP a words\n# TYPE a counter\na 3\nb{x=\"y z\",w=\"}\"} 1.5 123\n\nbad\nc x\n\
+        let text = "# HELP a words\n# TYPE a counter\na 3\n\
+            b{x=\"y z\",w=\"}\"} 1.5 123\n\nbad\nc x\n\
                     process_cpu_seconds_total 0.25\nprocess_open_fds 7\n";
         let metrics = Metrics::parse(text);
         assert_eq!(metrics.get("a"), Some(3.0));

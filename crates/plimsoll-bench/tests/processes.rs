@@ -51,7 +51,8 @@ fn until(fleet: &Fleet, condition: impl Fn(&Counters) -> bool) -> Counters {
     let failures = &now.failures;
     assert!(
         came,
-        "connected {} of {CLIENTS}, published {}, acknowledged {}, deliveries {} of {}, {failures:?}",
+        "connected {} of {CLIENTS}, published {}, acknowledged {}, deliveries {} of {}, \
+         {failures:?}",
         now.connected, now.published, now.acknowledged, now.deliveries, now.deliveries_due
     );
     now

@@ -307,6 +307,17 @@ impl Session {
         }
     }
 
+    /// Publications of a channel were left out because the client was too slow. It is told to
+    /// recover where it can; where it cannot and they were `precious`, it has to go.
+    pub fn fell_behind(&mut self, channel: &str, precious: bool, fx: &mut Vec<Effect>) {
+        let sub = self.sub(channel);
+        if sub.is_some_and(|s| s.flags.positioned) {
+            self.lost_publications(channel, fx);
+        } else if precious && sub.is_some() {
+            fx.push(Effect::Close(Disconnect::SLOW));
+        }
+    }
+
     /// Tells the session where the hub put a subscription. False: there is no such one any more.
     pub fn set_place(&mut self, channel: &str, place: Place) -> bool {
         let Some(sub) = self.subs.iter_mut().find(|s| *s.channel == *channel) else { return false };

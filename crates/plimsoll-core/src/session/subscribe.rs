@@ -164,23 +164,14 @@ impl Session {
     pub fn lost_publications(&mut self, channel: &str, fx: &mut Vec<Effect>) {
         let Some(at) = self.subs.iter().position(|s| *s.channel == *channel) else { return };
         // A pending one gets its position, and what it missed, by the answer.
-        if !self.subs[at].flags.positioned || self.subs[at].flags.pending {
+        let flags = self.subs[at].flags;
+        if !flags.positioned || flags.pending {
             return;
         }
-        if self.subs[at].flags.server_side {
+        if flags.server_side {
             return fx.push(Effect::Close(Disconnect::INSUFFICIENT_STATE));
         }
         self.end_sub(at, Unsubscribed::INSUFFICIENT_STATE, fx);
-    }
-
-    /// Publications of a channel were left out because the client was too slow. It is told to
-    /// recover where it can; where it cannot and they were `precious`, it has to go.
-    pub fn fell_behind(&mut self, channel: &str, precious: bool, fx: &mut Vec<Effect>) {
-        match self.sub(channel) {
-            Some(sub) if sub.flags.positioned => self.lost_publications(channel, fx),
-            Some(_) if precious => fx.push(Effect::Close(Disconnect::SLOW)),
-            _ => {}
-        }
     }
 
     fn check_subscribe(&self, s: &Subscribe<'_>, cx: &Context<'_>) -> Result<Plan, Refused> {

@@ -4,38 +4,15 @@
 //! connections marked in `special` (frames of their own, or a full socket) are looked at.
 
 use super::conn::{Entry, NO_ENTRY, Stage};
-use super::outbox::{Outbox, Shared, Tag};
+use super::outbox::{Shared, Tag};
 use super::{Core, Io, Sent};
 use plimsoll_core::codes::Disconnect;
 use plimsoll_core::hub::{ChannelKey, Group};
 use plimsoll_core::limits;
 use plimsoll_core::model::ConnKey;
-use plimsoll_overload::actions::ShedQueues;
 use plimsoll_overload::feature::Class;
 use plimsoll_transport::ws::{self, Opcode};
 use std::rc::Rc;
-use std::sync::Arc;
-
-/// How full a queue is, seen from what is to join it.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Pressed {
-    No,
-    Soft,
-    Hard,
-}
-
-impl Pressed {
-    fn of(outbox: &Outbox, now_ms: u64, rest: usize, most: usize, crowded: bool) -> Self {
-        let age_ms = outbox.oldest_ms().map_or(0, |at| now_ms.saturating_sub(at));
-        if crowded || outbox.len() + rest > most || age_ms > limits::QUEUE_HARD_AGE_MS {
-            Self::Hard
-        } else if outbox.len() > limits::QUEUE_SOFT_BYTES || age_ms > limits::QUEUE_SOFT_AGE_MS {
-            Self::Soft
-        } else {
-            Self::No
-        }
-    }
-}
 
 impl Core {
     /// Ends the turn: everything gathered is sent or queued.
@@ -156,7 +133,7 @@ impl Core {
     }
 
     /// An empty outbox goes, unless something that was left out of it has not been told yet.
-    fn drop_empty_outbox(&mut self, slot: u32, io: &mut impl Io) {
+    pub(super) fn drop_empty_outbox(&mut self, slot: u32, io: &mut impl Io) {
         let Some(conn) = self.conns.get_mut(slot) else { return };
         if conn.outbox.as_ref().is_some_and(|o| o.is_empty() && o.missed().is_empty()) {
             conn.outbox = None;
@@ -264,128 +241,6 @@ impl Core {
         let tag = if urgent { Tag::Urgent } else { Tag::Own };
         let shared = self.meter.share(bytes);
         self.queue(slot, &shared, taken, tag, io);
-    }
-
-    /// Queues what a full socket did not take. Too much of it: the client has fallen behind, or is
-    /// slow and is closed at the end of the turn (now its channel may be being written). What comes
-    /// first is taken whatever its size: one turn's replies, which the client itself asked for.
-    fn queue(&mut self, slot: u32, bytes: &Rc<Shared>, from: usize, tag: Tag, io: &mut impl Io) {
-        let (now_ms, rest) = (self.now.mono_ms, bytes.len().saturating_sub(from));
-        let most = self.shared.policy.client.queue_max_size_bytes;
-        let crowded = self.meter.bytes() > self.relief.budget_bytes;
-        let Some(conn) = self.conns.get_mut(slot) else { return };
-        let (key, open) = (conn.key(slot), conn.is_open());
-        let fresh = conn.outbox.is_none();
-        let outbox = conn.outbox.get_or_insert_with(|| Box::new(Outbox::since(now_ms)));
-        let before = (outbox.len() as u64, outbox.chunks() as u64);
-        let load = Pressed::of(outbox, now_ms, rest, most, crowded);
-        match tag {
-            Tag::Channel(channel, _) if outbox.misses(channel) => return,
-            Tag::Channel(channel, class) if load != Pressed::No && !fresh => {
-                if class == Class::Ephemeral {
-                    outbox.drop_ephemeral();
-                    self.stats.dropped_ephemeral.add(1);
-                } else if load == Pressed::Hard {
-                    outbox.fall_behind();
-                    outbox.miss(channel, class);
-                    self.behind.push(key);
-                } else {
-                    if class == Class::State {
-                        outbox.conflate(channel);
-                        self.stats.conflated.add(1);
-                    }
-                    outbox.push(Rc::clone(bytes), from, tag, now_ms);
-                }
-            }
-            _ => {
-                if open && !fresh && outbox.len() + rest > most {
-                    outbox.fall_behind();
-                    self.behind.push(key);
-                }
-                if open && !fresh && outbox.len() + rest > most {
-                    self.slow.push(key);
-                    conn.doomed = true;
-                } else {
-                    outbox.push(Rc::clone(bytes), from, tag, now_ms);
-                }
-            }
-        }
-        self.recount(slot, before);
-        if fresh {
-            self.special.set(slot, true);
-            let paused = self.conns.get(slot).is_some_and(|c| c.paused);
-            io.watch(slot, !paused, true);
-            self.rearm(slot);
-        }
-    }
-
-    /// Follows a queue's change in the worker's figures.
-    fn recount(&self, slot: u32, (bytes, chunks): (u64, u64)) {
-        let Some(outbox) = self.conns.get(slot).and_then(|c| c.outbox.as_ref()) else { return };
-        let (bytes_now, chunks_now) = (outbox.len() as u64, outbox.chunks() as u64);
-        self.stats.queued_bytes.add(bytes_now);
-        self.stats.queued_bytes.sub(bytes);
-        self.stats.queued_chunks.add(chunks_now);
-        self.stats.queued_chunks.sub(chunks);
-    }
-
-    /// Tells a client of what was left out: it gets that by recovery, or has to go.
-    fn tell_missed(&mut self, slot: u32, io: &mut impl Io) {
-        let outbox = self.conns.get(slot).and_then(|c| c.outbox.as_ref());
-        let missed: Vec<_> = outbox.map(|o| o.missed().to_vec()).unwrap_or_default();
-        for (key, class) in missed {
-            let name = self.hub.get_mut(key).map(|c| Arc::clone(&c.name));
-            let Some(name) = name else { continue };
-            self.stats.fell_behind.add(1);
-            let precious = class == Class::Durable;
-            self.with_session(slot, io, |s, _, fx| s.fell_behind(&name, precious, fx));
-        }
-        // Not before: leaving the channel writes what it had gathered, and that must be left out.
-        if let Some(outbox) = self.conns.get_mut(slot).and_then(|c| c.outbox.as_mut()) {
-            outbox.forget_missed();
-        }
-        self.drop_empty_outbox(slot, io);
-    }
-
-    /// When the queues of all clients hold too much, the longest are given up first.
-    fn relieve(&mut self) {
-        let now_ms = self.now.mono_ms;
-        let budget = self.relief.budget_bytes;
-        let over = self.meter.bytes() > budget / 100 * 85;
-        let shed = match self.relief.shed {
-            None if over => Some(ShedQueues { queues_per_pass: 50, bytes_min: 1 }),
-            shed => shed,
-        };
-        let Some(shed) = shed.filter(|_| now_ms >= self.next_relief_ms) else { return };
-        self.next_relief_ms = now_ms + limits::RELIEF_INTERVAL_MS;
-        let queued = |core: &Self, slot: u32| {
-            core.conns.get(slot).and_then(|c| c.outbox.as_ref()).map_or(0, |o| o.len())
-        };
-        let mut longest: Vec<(usize, u32)> = self
-            .conns
-            .slots()
-            .into_iter()
-            .map(|slot| (queued(self, slot), slot))
-            .filter(|(bytes, _)| *bytes >= shed.bytes_min as usize)
-            .collect();
-        longest.sort_unstable_by(|a, b| b.cmp(a));
-        for (_, slot) in longest.into_iter().take(shed.queues_per_pass as usize) {
-            let Some(conn) = self.conns.get_mut(slot) else { continue };
-            let key = conn.key(slot);
-            let Some(outbox) = conn.outbox.as_mut() else { continue };
-            let before = (outbox.len() as u64, outbox.chunks() as u64);
-            outbox.fall_behind();
-            self.behind.push(key);
-            self.recount(slot, before);
-        }
-    }
-
-    /// Drops a slow client's queue but for the frame that is cut.
-    pub(super) fn cut_queue(&mut self, slot: u32) {
-        let Some(outbox) = self.conns.get_mut(slot).and_then(|c| c.outbox.as_mut()) else { return };
-        let before = (outbox.len() as u64, outbox.chunks() as u64);
-        outbox.keep_current_frame();
-        self.recount(slot, before);
     }
 
     /// After its bytes are out: the mark goes, and a closing connection says that it is done.

@@ -13,6 +13,7 @@ mod io;
 mod letters;
 mod notice;
 mod outbox;
+mod queues;
 #[cfg(test)]
 mod tests;
 mod text;
