@@ -197,6 +197,20 @@ fn not_everything_has_to_have_come_at_the_end() {
         let at_us = b.lines[at].at_us;
         b.lines.insert(at, Line { at_us, client: BEN, act: Act::Closed(Some(3000)) });
     });
+    // Unless the run ended before, and it was the run that ended the connection.
+    let at_the_end = |b: &mut Books| {
+        leave_out(b, (BEN, ROOM, 5, 13));
+        b.run.ended_us = b.lines.last().unwrap().at_us;
+        b.run.settled = true;
+        b.then(BEN, Act::Cut);
+        b.then(CARLA, Act::Closed(Some(3000)));
+    };
+    let verdict = verdict(at_the_end);
+    assert_eq!(verdict.broken.get(&Rule::C10), Some(&1), "{verdict}");
+    kept(|b| {
+        at_the_end(b);
+        b.run.settled = false;
+    });
     // The end came before it could have.
     kept(|b| {
         leave_out(b, (BEN, ROOM, 5, 13));

@@ -11,8 +11,9 @@ use proptest::sample::Index;
 use std::collections::BTreeMap;
 
 fn plan() -> impl Strategy<Value = Plan> {
-    (any::<u64>(), 2..9u32, 1..4u32, 0..3u32, 1..4u32, 40..500u32, any::<bool>()).prop_map(
-        |(seed, clients, with_history, without_history, threads, steps, probes)| Plan {
+    let sizes = (2..9u32, 1..4u32, 0..3u32, 1..4u32, 40..500u32);
+    (any::<u64>(), sizes, any::<bool>(), any::<bool>()).prop_map(
+        |(seed, (clients, with_history, without_history, threads, steps), probes, settled)| Plan {
             seed,
             clients,
             with_history,
@@ -20,6 +21,7 @@ fn plan() -> impl Strategy<Value = Plan> {
             threads,
             steps,
             probes,
+            settled,
         },
     )
 }
@@ -199,7 +201,8 @@ fn drops(books: &Books, at: usize) -> Expected {
     };
     let connection = connections(books, left_out.publisher, left_out.sequence);
     let (mut ended, mut later) = (false, false);
-    for line in books.lines[at + 1..].iter().filter(|line| line.client == client) {
+    let is_in_time = |line: &&Line| line.client == client && line.at_us <= books.run.ended_us;
+    for line in books.lines[at + 1..].iter().filter(is_in_time) {
         match &line.act {
             Act::Cut | Act::Closed(_) => ended = true,
             Act::Unsubscribed(of, _) if *of == channel => ended = true,
@@ -321,6 +324,7 @@ fn random_runs_are_not_dull() {
             threads: 2,
             steps: 400,
             probes: true,
+            settled: false,
         };
         let counts = judge(&world::run(plan).ledger()).counts;
         let figures = [

@@ -127,8 +127,11 @@ pub struct Run {
     pub name: String,
     /// Its beginning: from here the verdict counts time.
     pub started_us: u64,
-    /// When the logs ended. What was published less than `heal_ms` before need not have come.
+    /// Its end. Connections and subscriptions that end later stood at the end.
     pub ended_us: u64,
+    /// Whether the run has waited before its end until nothing was under way, or for `heal_ms`:
+    /// then everything has to have come, and not only what was published `heal_ms` before.
+    pub settled: bool,
     /// How long a publication may be on its way, in milliseconds (C1 at the end, C10).
     pub heal_ms: u64,
     /// Publications from here on are probes (C10).
@@ -155,6 +158,7 @@ impl Run {
             name: name.to_owned(),
             started_us,
             ended_us,
+            settled: false,
             heal_ms: HEAL_MS,
             probes_from_us: None,
             history_size: None,

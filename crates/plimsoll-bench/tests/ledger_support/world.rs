@@ -21,6 +21,8 @@ pub struct Plan {
     pub threads: u32,
     pub steps: u32,
     pub probes: bool,
+    /// It ends as soon as everything has come, and everybody is cut then.
+    pub settled: bool,
 }
 
 /// What is on its way to a client.
@@ -99,7 +101,14 @@ pub fn run(plan: Plan) -> Books {
         }
         (0..plan.clients).for_each(|client| world.read(client, usize::MAX));
     }
-    run.ended_us = world.now_us + HEAL_MS * 1_000;
+    run.settled = plan.settled;
+    if plan.settled {
+        run.ended_us = world.now_us;
+        world.now_us += 1;
+        (0..plan.clients).for_each(|client| world.cut(client));
+    } else {
+        run.ended_us = world.now_us + HEAL_MS * 1_000;
+    }
     run.heal_ms = HEAL_MS;
     run.history_size = Some(HISTORY_SIZE as u64);
     run.recovery_max = Some(RECOVERY_MAX);

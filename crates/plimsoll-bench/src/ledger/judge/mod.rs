@@ -65,6 +65,7 @@ struct Judge<'a> {
 #[derive(Clone, Copy)]
 struct Times {
     ended_us: u64,
+    settled: bool,
     heal_us: u64,
     /// `u64::MAX`: there are none.
     probes_from_us: u64,
@@ -74,6 +75,7 @@ impl Times {
     fn of(run: &Run) -> Self {
         Self {
             ended_us: run.ended_us,
+            settled: run.settled,
             heal_us: run.heal_ms.saturating_mul(1_000),
             probes_from_us: run.probes_from_us.unwrap_or(u64::MAX),
         }
@@ -81,7 +83,8 @@ impl Times {
 
     /// Whether something was long enough ago for everybody to have it.
     fn is_past(&self, at_us: u64) -> bool {
-        at_us.saturating_add(self.heal_us) <= self.ended_us
+        let patience_us = if self.settled { 0 } else { self.heal_us };
+        at_us.saturating_add(patience_us) <= self.ended_us && at_us != u64::MAX
     }
 
     /// Whether everybody who is there has to have a publication.

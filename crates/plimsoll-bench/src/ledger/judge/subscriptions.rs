@@ -21,6 +21,10 @@ impl Judge<'_> {
 
     fn event(&mut self, reader: &mut Reader<'_>, event: Event) {
         let Event { at_us, client, what } = event;
+        let is_end = matches!(what, What::Unsubscribed { .. } | What::Closed { .. } | What::Cut);
+        if is_end && at_us > self.times.ended_us {
+            return;
+        }
         match what {
             What::Published { .. } | What::Answered { .. } => {}
             What::Subscribed { channel, .. } => {
