@@ -10,8 +10,9 @@ use plimsoll_capacity::measured::{EndedBy, Measured, Step};
 use std::time::{Duration, Instant};
 
 /// A server that waits for more than this share of its cores shares them with something else: what
-/// things cost then is not what they cost.
-const DISTURBED_SHARE: f64 = 0.1;
+/// things cost then is not what they cost. Below it the kernel's own work on those cores is seen
+/// as well: 10 to 15 % where many connections come and go.
+const DISTURBED_SHARE: f64 = 0.2;
 
 /// A run of ramps.
 #[derive(Debug)]
@@ -258,7 +259,7 @@ mod tests {
         bench.note(good(1.0), Fits::Yes);
         bench.tell_of_disturbances();
         assert!(bench.found.not_measured.is_empty());
-        let disturbed = Step { waited_us_per_s: 1.5e5, ..good(2.0) };
+        let disturbed = Step { waited_us_per_s: 2.5e5, ..good(2.0) };
         assert_eq!(bench.note(disturbed, Fits::Yes), None);
         bench.note(good(3.0), Fits::No);
         bench.tell_of_disturbances();
