@@ -228,7 +228,7 @@ pub(super) static KEYS: &[Key<Config>] = &[
     key("overload.accepts_per_second",
         Kind::Count(0, CONNECTS_TOP, Number::U64(|c| &mut c.overload.accepts_per_second)),
         "Connects let in per second while nothing is short; 0 = the rated ones of `capacity.file`, \
-         else 1000."),
+         else 20000 for each worker."),
     key("overload.accepts_per_second_min",
         Kind::Count(1, CONNECTS_TOP, Number::U64(|c| &mut c.overload.accepts_per_second_min)),
         "Connects let in per second however short things are."),

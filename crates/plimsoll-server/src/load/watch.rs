@@ -11,6 +11,7 @@ use super::{Configured, Paths, Readings, Sampler};
 use crate::config::{Config, OverloadConfig};
 use crate::control::capacity::Capacity;
 use crate::node::Node;
+use crate::telemetry::machine::worker_count;
 use crate::worker::core::{LoadLine, Told};
 use crate::worker::letter::Order as Letter;
 use plimsoll_capacity::headroom::Load;
@@ -86,13 +87,18 @@ struct Outbox {
     alert: Option<String>,
 }
 
+/// Connects per second and worker where nothing was measured: about what a core does at best, so
+/// that a pace is set by pressure and not by a guess.
+const ACCEPTS_PER_S_OF_A_WORKER: f64 = 20_000.0;
+
 impl Watch {
     /// At Normal, or at what the environment asks for.
     pub fn new(config: &Config, capacity: &Capacity) -> Result<Self, ConfigError> {
         let overload = config.overload.clone();
         let default = controller::Config::default();
+        let workers = worker_count(config.server.workers) as f64;
         let accepts_per_s = match overload.accepts_per_second {
-            0 => capacity.lines.of(Load::Connects).unwrap_or(default.accepts_per_s),
+            0 => capacity.lines.of(Load::Connects).unwrap_or(workers * ACCEPTS_PER_S_OF_A_WORKER),
             configured => configured as f64,
         };
         let controller = Controller::new(
@@ -374,8 +380,9 @@ mod tests {
             config.overload.accepts_per_second_min = min;
             told(&config).0.gates.accepts_per_s
         };
-        assert_eq!(accepts(0, 20), 1_000.0);
-        assert_eq!(accepts(0, 5_000), 1_000.0);
+        let unmeasured = worker_count(0) as f64 * ACCEPTS_PER_S_OF_A_WORKER;
+        assert_eq!(accepts(0, 20), unmeasured);
+        assert_eq!(accepts(0, 5_000), unmeasured);
         assert_eq!(accepts(70, 20), 70.0);
     }
 
