@@ -18,7 +18,7 @@ const USAGE: &str = "usage: cargo xtask COMMAND
              --only STEP[,STEP]  --skip STEP[,STEP]  --list
   bench    the price of a delivery against bare writes; writes docs/benchmarks.md
              --rtbench DIR  --quick  --reps N  --only ROW[,ROW]  --port P  --cpu N  --list
-  docgen   writes docs/reference/config.md from `plimsoll config-doc`";
+  docgen   writes what is generated: configuration keys, the plan of the measured machine";
 
 fn main() -> ExitCode {
     let mut args: Vec<String> = std::env::args().skip(1).collect();

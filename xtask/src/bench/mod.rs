@@ -128,8 +128,9 @@ fn keep(page: &str, options: &Options) -> Result<()> {
     };
     std::fs::write(&file, page).map_err(|e| format!("{}: {e}", file.display()))?;
     println!("wrote {}", file.display());
-    if !whole {
-        println!("(a whole run, with 3 repetitions or more, writes docs/benchmarks.md)");
+    if whole {
+        return crate::docgen::write(&shell::release_binary()?);
     }
+    println!("(a whole run, with 3 repetitions or more, writes docs/benchmarks.md)");
     Ok(())
 }

@@ -115,6 +115,7 @@ pub fn page(all: &[Measured], options: &Options, generator: &Generator) -> Strin
     misses(all, &mut text);
     let name = generator.results().file_name().unwrap_or_default().to_string_lossy().into_owned();
     let _ = writeln!(text, "\nRaw results: `{name}` in the target directory of that run.");
+    text.push_str(&crate::docgen::empty_section());
     text
 }
 

@@ -25,7 +25,12 @@ const REQUIRED: &[&str] = &[
     "docs/guides/getting-started.md",
     "docs/guides/http-api.md",
     "docs/guides/operations.md",
+    "docs/concepts/ledger.md",
+    "docs/concepts/load-line.md",
+    "docs/guides/benchmarking.md",
+    "docs/guides/capacity-planning.md",
     "docs/reference/config.md",
+    "docs/reference/levels.md",
 ];
 
 /// The table that declares every metric once.
