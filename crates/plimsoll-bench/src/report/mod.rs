@@ -212,8 +212,9 @@ pub fn bottleneck(step: &Step, share_max: Option<f64>) -> Option<String> {
     let late = step.get("late_p99_ms").filter(|late| *late > LATE_MS_MAX);
     if let Some(late) = late {
         return Some(format!(
-            "{}: the generator was the bottleneck: it was late for its publications \
-             (p99 {late:.1} ms), and latency counts from the intended time.",
+            "{}: the generator was the bottleneck, or a machine that does too much else: it was \
+             late for its publications (p99 {late:.1} ms), and latency counts from the intended \
+             time.",
             step.name
         ));
     }

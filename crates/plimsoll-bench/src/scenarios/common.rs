@@ -108,6 +108,18 @@ fn profile(text: &str) -> Result<Profile, String> {
     })
 }
 
+/// How a profile is called on the command line.
+pub fn profile_name(profile: Profile) -> String {
+    match profile {
+        Profile::CentrifugeJs => "centrifuge-js".into(),
+        Profile::PusherJs => "pusher-js".into(),
+        Profile::Phoenix => "phoenix".into(),
+        Profile::SocketIo => "socket.io".into(),
+        Profile::Paced(ms) => format!("paced:{ms}"),
+        Profile::Never => "never".into(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -122,6 +134,10 @@ mod tests {
     #[test]
     fn profiles() {
         let read = |text| profile(text).ok();
+        let names = ["centrifuge-js", "pusher-js", "phoenix", "socket.io", "paced:7", "never"];
+        for name in names {
+            assert_eq!(read(name).map(profile_name).as_deref(), Some(name));
+        }
         assert_eq!(read("pusher-js"), Some(Profile::PusherJs));
         assert_eq!(read("paced:5000"), Some(Profile::Paced(5_000)));
         for bad in ["", "centrifuge", "paced:", "paced:-1", "paced:99999999999", "paced:86400001"] {

@@ -1,6 +1,6 @@
 //! `bench storm`: everybody is dropped at once, and comes back.
 
-use super::common::{duration, range};
+use super::common::{duration, profile_name, range};
 use super::connect::{crowd, let_in};
 use super::{Bed, Common, Period, Watch, watch};
 use crate::clock::now_us;
@@ -99,7 +99,8 @@ impl StormArgs {
                 break;
             }
         }
-        summary.notes.push(format!("Clients came back like {:?}.", self.common.reconnect));
+        let library = profile_name(self.common.reconnect);
+        summary.notes.push(format!("Clients came back like {library}."));
         let finished = fleet.finish();
         live.done();
         if finished.broken_threads > 0 {

@@ -1,7 +1,7 @@
 //! The books of a run: what the clients wrote down, what the server has kept, and what it counted.
 
 use crate::fleet::{Counters, Finished};
-use crate::ledger::{Channel, Comparison, Judgement, Ledger, Run, judge};
+use crate::ledger::{Channel, Comparison, Judgement, Ledger, Rule, Run, Verdict, judge};
 use crate::report::Summary;
 use crate::scenarios::Bed;
 use crate::scenarios::history::{self, Histories};
@@ -124,8 +124,13 @@ impl<'a> Books<'a> {
             comparisons,
         };
         summary.notes.extend(self.notes);
-        judged(summary, &ledger);
-        unreached(summary, topology, &finished);
+        if finished.broken_threads > 0 {
+            summary.finds(Judgement::Void, "the generator failed: its books are not whole");
+        }
+        let verdict = judged(summary, &ledger);
+        if !verdict.broken.contains_key(&Rule::C10) {
+            unreached(summary, topology, &finished);
+        }
         ledger
     }
 
@@ -147,11 +152,8 @@ impl<'a> Books<'a> {
     }
 }
 
-/// What the fleet itself knows of the probes, and of its own end.
+/// What the fleet itself knows of the probes.
 fn unreached(summary: &mut Summary, topology: &Topology, finished: &Finished) {
-    if finished.broken_threads > 0 {
-        summary.finds(Judgement::Void, "the generator failed: its books are not whole");
-    }
     let Some((client, channel)) = finished.examples.first() else { return };
     let text = format!(
         "C10: the last publication did not reach {} of {} subscriptions in time, as client \
@@ -164,7 +166,7 @@ fn unreached(summary: &mut Summary, topology: &Topology, finished: &Finished) {
 }
 
 /// What the judge says, in the summary.
-pub fn judged(summary: &mut Summary, ledger: &Ledger) {
+pub fn judged(summary: &mut Summary, ledger: &Ledger) -> Verdict {
     let verdict = judge(ledger);
     for violation in &verdict.violations {
         summary.finds(Judgement::Broken, violation.text.clone());
@@ -174,6 +176,7 @@ pub fn judged(summary: &mut Summary, ledger: &Ledger) {
     }
     summary.ledger = serde_json::to_value(&verdict).ok();
     summary.books = Some(verdict.to_string());
+    verdict
 }
 
 /// The server's counters beside those of the clients. Where a connection was cut, the server may
