@@ -49,6 +49,8 @@ impl Default for Settle {
 pub struct Finished {
     /// Everything from start to end.
     pub counters: Counters,
+    /// When it was settled; the connections that end later, the fleet itself has ended.
+    pub settled_us: u64,
     /// The books, one of each thread; empty ones unless they were kept.
     pub logs: Vec<Log>,
     /// Subscriptions that the last publication of their channel should have reached (C10).
@@ -230,6 +232,7 @@ impl Fleet {
         let reports = self.reports();
         let mut finished = Finished {
             counters: Counters::default(),
+            settled_us: now_us(),
             logs: Vec::new(),
             probed: reports.iter().map(|report| report.probed).sum(),
             unreached: reports.iter().map(|report| report.unreached).sum(),

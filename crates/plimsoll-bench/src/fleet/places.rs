@@ -29,12 +29,12 @@ impl Places {
     /// The process of a client.
     pub fn process_of(&self, client: ClientId) -> u32 {
         let guess = u64::from(client) * u64::from(self.processes) / u64::from(self.clients.max(1));
-        let process = (guess as u32).min(self.processes - 1);
-        // Rounding puts the guess one too low at most.
-        match process + 1 < self.processes && client >= self.first(process + 1) {
-            true => process + 1,
-            false => process,
+        let mut process = (guess as u32).min(self.processes - 1);
+        // Rounding makes the guess too low: by one, or by more where processes have no client.
+        while process + 1 < self.processes && client >= self.first(process + 1) {
+            process += 1;
         }
+        process
     }
 
     /// The thread of a client, counted over all processes.
@@ -189,6 +189,13 @@ mod tests {
         let members = Members::new(&topology, places, 1);
         assert_eq!((members.of(0), members.of(1)), (&[0][..], &[1, 2][..]));
         assert_eq!(members.of(9), &[] as &[u32]);
+    }
+
+    #[test]
+    fn more_processes_than_clients_leave_some_without() {
+        let places = Places::new(1, 3, 1);
+        assert_eq!(places.thread_of(0), 2);
+        assert_eq!([0, 1, 2].map(|t| places.count(t)), [0, 0, 1]);
     }
 
     #[test]

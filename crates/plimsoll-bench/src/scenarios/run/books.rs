@@ -99,7 +99,8 @@ impl<'a> Books<'a> {
         summary: &mut Summary,
     ) -> Ledger {
         let counters = &finished.counters;
-        let mut run = Run::new(name, started_us, counters.at_us);
+        let mut run = Run::new(name, started_us, finished.settled_us);
+        run.settled = true;
         if self.is_own {
             run.history_size = Some(u64::from(setup.history_size));
             run.history_ttl_ms = Some(u64::from(setup.history_ttl_s) * 1_000);
@@ -168,11 +169,15 @@ fn unreached(summary: &mut Summary, topology: &Topology, finished: &Finished) {
 /// What the judge says, in the summary.
 pub fn judged(summary: &mut Summary, ledger: &Ledger) -> Verdict {
     let verdict = judge(ledger);
-    for violation in &verdict.violations {
-        summary.finds(Judgement::Broken, violation.text.clone());
-    }
+    // Books that contradict themselves are void even where they hold violations.
     for reason in &verdict.void {
         summary.finds(Judgement::Void, reason.clone());
+    }
+    for violation in &verdict.violations {
+        match verdict.verdict {
+            Judgement::Void => summary.because.push(violation.text.clone()),
+            _ => summary.finds(Judgement::Broken, violation.text.clone()),
+        }
     }
     summary.ledger = serde_json::to_value(&verdict).ok();
     summary.books = Some(verdict.to_string());
