@@ -28,12 +28,14 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts a server with this configuration, on free ports of the loopback interface.
+    /// Starts a server with this configuration, on free ports of the loopback interface. Its load
+    /// line is off: what is refused must not depend on what else this machine does.
     pub fn start(config: &str) -> Self {
-        Self::start_with(config, &[])
+        Self::start_with(config, &[("PLIMSOLL_OVERLOAD_ENABLED", "false")])
     }
 
-    /// Like [`Server::start`], with these variables in its environment.
+    /// Like [`Server::start`], with these variables in its environment, and with the load line
+    /// unless one of them says otherwise.
     pub fn start_with(config: &str, variables: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().expect("a directory for the configuration");
         let file = dir.path().join("plimsoll.toml");

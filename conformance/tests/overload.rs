@@ -67,7 +67,7 @@ fn level_is(server: &Server, level: u64) -> bool {
 
 #[test]
 fn a_level_is_pinned_told_and_given_up_again() {
-    let server = Server::start(OPEN);
+    let server = Server::start_with(OPEN, &[]);
     assert!(level_is(&server, 0), "a server without work is not at Normal: {}", load(&server));
     let mut old = Client::anonymous(server.clients());
     let pin = r#"{"pin_level":3,"ttl":"20s","reason":"drill","author":"ann"}"#;
@@ -135,7 +135,7 @@ fn a_level_is_pinned_told_and_given_up_again() {
 
 #[test]
 fn what_is_not_an_order_is_refused() {
-    let server = Server::start(OPEN);
+    let server = Server::start_with(OPEN, &[]);
     let check = |body: &str, status: u16, why: &str| {
         let (found, answer) = overload(&server, "POST", "", body);
         assert_eq!(found, status, "{body}: {answer}");
@@ -167,7 +167,7 @@ fn what_is_not_an_order_is_refused() {
 
 #[test]
 fn actions_and_accepts_are_overridden_and_freed() {
-    let server = Server::start(OPEN);
+    let server = Server::start_with(OPEN, &[]);
     let action = r#"{"pin_action":"widen_batching","strength":0.5,"reason":"drill"}"#;
     assert_eq!(overload(&server, "POST", "", action).0, 200);
     let closed = r#"{"accept_new_connections":false,"reason":"drill"}"#;
@@ -195,7 +195,7 @@ fn actions_and_accepts_are_overridden_and_freed() {
 fn a_key_is_needed() {
     let key = "an-admin-key-of-32-random-bytes!";
     let config = OPEN.replace("[admin]\ninsecure = true", &format!("[admin]\nkey = \"{key}\""));
-    let server = Server::start(&config);
+    let server = Server::start_with(&config, &[]);
     let address = server.admin();
     assert_eq!(http::get(address, "/admin/overload").status, 401);
     let with = format!("GET /admin/overload HTTP/1.1\r\nHost: {address}\r\nX-API-Key: {key}\r\n");
@@ -223,7 +223,7 @@ fn the_environment_says_where_to_begin() {
 
 #[test]
 fn switched_off_it_is_measured_and_nothing_is_given_up() {
-    let server = Server::start(&format!("{OPEN}\n[overload]\nenabled = false\n"));
+    let server = Server::start_with(&format!("{OPEN}\n[overload]\nenabled = false\n"), &[]);
     let pin = r#"{"pin_level":4,"reason":"drill"}"#;
     let (status, set) = overload(&server, "POST", "", pin);
     assert!(status == 200 && set["effect"].as_str().is_some_and(|e| e.contains("shown only")));
@@ -254,7 +254,8 @@ fn the_webhook_is_told() {
             let _ = bodies.send(String::from_utf8_lossy(&got).into_owned());
         }
     });
-    let server = Server::start(&format!("{OPEN}\n[overload]\nalert_webhook = \"{url}\"\n"));
+    let server =
+        Server::start_with(&format!("{OPEN}\n[overload]\nalert_webhook = \"{url}\"\n"), &[]);
     assert!(level_is(&server, 0));
     assert_eq!(overload(&server, "POST", "", r#"{"pin_level":3,"reason":"drill"}"#).0, 200);
     let request = received.recv_timeout(PATIENCE).expect("an alert");

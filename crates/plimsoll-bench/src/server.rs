@@ -78,6 +78,8 @@ impl ServerSetup {
             ("log.level", quoted("warn")),
             ("http_api.insecure", "true".into()),
             ("admin.insecure", "true".into()),
+            // What a node carries is measured without anything given up meanwhile.
+            ("overload.enabled", "false".into()),
             // One client of the fleet may publish for thousands.
             ("client.message_rate_limit", "0".into()),
             ("client.channel_limit", limits::CHANNELS_PER_CLIENT_MAX.to_string()),
