@@ -96,8 +96,8 @@ pub(super) static KEYS: &[Key<Config>] = &[
          needed. Must be shorter than `client.ping_interval`."),
     key("client.queue_max_size",
         Kind::Size(4 * 1024, QUEUE_BYTES_TOP, |c| &mut c.policy.client.queue_max_size_bytes),
-        "Bytes that wait for one slow client. Above it what channels have for the client is dropped \
-         and it is told to recover; where it cannot recover it is disconnected (3008)."),
+        "Bytes that wait for one slow client. Above it what channels have for the client is \
+         dropped and it is told to recover; where it cannot recover it is disconnected (3008)."),
     key("client.channel_limit",
         Kind::Count(1, 65_535, Number::Usize(|c| &mut c.policy.client.channel_limit)),
         "Subscriptions of one connection."),
