@@ -10,6 +10,10 @@ use std::sync::Arc;
 /// Samples of the window over which throttled periods are counted: 3 s. A period of a quota is
 /// 100 ms, so one sample has two or three.
 const THROTTLING_SAMPLES: usize = 12;
+/// Cores used for each worker from which on its lag is its own.
+const BUSY_RATIO_MIN: f64 = 0.5;
+/// Lag beside workers that use less, in milliseconds: 0.8 of the budget of 20.
+const OTHERS_LAG_MS_MAX: f64 = 16.0;
 /// Samples back at which the loops must have been late, too: 1 s. A single hiccup is no load.
 const LAG_SAMPLES: usize = 4;
 /// Samples over which refused work is counted: 1 s.
@@ -25,6 +29,8 @@ const OUTBOUND_BUDGET_RATIO: f64 = 0.20;
 pub struct Counted {
     /// Seconds since the start.
     pub at_s: f64,
+    /// Workers.
+    pub workers: usize,
     /// 99th percentile of the workers' lag in the last second.
     pub lag_p99_ms: Option<f64>,
     /// Bytes in outbound queues.
@@ -47,6 +53,7 @@ impl Counted {
         Self {
             at_s: now_us as f64 / 1e6,
             // Where nobody is, nobody waits.
+            workers: workers.len(),
             lag_p99_ms: Some(lag.map_or(0.0, |l| l.p99_us as f64 / 1e3)),
             queued_bytes: sum(|w| &w.queued_bytes),
             bytes_out: sum(|w| &w.bytes_out),
@@ -54,6 +61,16 @@ impl Counted {
             parked: sum(|w| &w.parked),
             publications: (sum(|w| &w.publications), sum(|w| &w.publications_refused)),
         }
+    }
+}
+
+/// The lag that is ours. A node whose workers use little and are late all the same waits for others on
+/// the machine: giving things up would not help it much, so that this alone is a Warning at most.
+fn ours(lag_ms: f64, readings: &Readings, counted: &Counted) -> f64 {
+    let cores = readings.cpu.allowed_cores.unwrap_or(f64::MAX).min(counted.workers.max(1) as f64);
+    match readings.cpu.process_cores {
+        Some(used) if used < BUSY_RATIO_MIN * cores => lag_ms.min(OTHERS_LAG_MS_MAX),
+        _ => lag_ms,
     }
 }
 
@@ -96,7 +113,7 @@ impl Gauge {
             cpu_use_ratio: readings.cpu.used_ratio,
             throttled_ratio: self.throttled(readings),
             cpu_stall_percent: percent(readings.stalls.cpu_some),
-            loop_lag_p99_ms: self.lag(counted.lag_p99_ms),
+            loop_lag_p99_ms: self.lag(counted.lag_p99_ms).map(|ms| ours(ms, readings, counted)),
             memory_used_bytes: memory.used_bytes,
             memory_limit_bytes: limit,
             memory_high_events: memory.high_events.filter(|_| near),
@@ -250,6 +267,24 @@ mod tests {
         let late: Vec<_> = (0..6).map(|_| sample(50.0)).collect();
         assert_eq!(late[3], Some(1.0));
         assert_eq!(late[4..], [Some(50.0), Some(50.0)]);
+    }
+
+    #[test]
+    fn lag_beside_idle_workers_is_a_warning_at_most() {
+        let counted = Counted { workers: 2, ..Counted::default() };
+        for (used, allowed, expect) in [
+            (Some(0.3), Some(2.0), OTHERS_LAG_MS_MAX),
+            (Some(1.1), Some(2.0), 300.0),
+            (Some(0.6), Some(1.0), 300.0),
+            (Some(1.1), Some(64.0), 300.0),
+            (Some(0.9), None, OTHERS_LAG_MS_MAX),
+            (None, Some(2.0), 300.0),
+        ] {
+            let mut readings = Readings::default();
+            (readings.cpu.process_cores, readings.cpu.allowed_cores) = (used, allowed);
+            assert_eq!(ours(300.0, &readings, &counted), expect, "{used:?} of {allowed:?}");
+            assert_eq!(ours(3.0, &readings, &counted), 3.0);
+        }
     }
 
     #[test]
