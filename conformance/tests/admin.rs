@@ -147,7 +147,9 @@ const SCRAPES: usize = 60;
 #[test]
 fn the_admin_listener_answers_while_workers_are_saturated() {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    let server = Server::start(&OPEN.replace("[client]", "[client]\nmessage_rate_limit = 0"));
+    // Each of the crowd gets megabytes a second: a reader that hangs for a moment is not cut.
+    let client = "[client]\nmessage_rate_limit = 0\nqueue_max_size = \"64MiB\"";
+    let server = Server::start(&OPEN.replace("[client]", client));
     let address = server.clients();
     let crowd = fleet::open(address, CROWD, |_| "room:crowd".to_owned());
     let crowd = crowd.unwrap_or_else(|e| panic!("{e}"));

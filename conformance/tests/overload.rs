@@ -175,13 +175,14 @@ fn actions_and_accepts_are_overridden_and_freed() {
     let at_work = wait::until(PATIENCE, || {
         let label = "action=\"widen_batching\"";
         let strength = server.metrics().labelled("plimsoll_action_strength", label);
-        strength == Some(0.5) && load(&server)["accept_new_connections"] == false
+        let gates = overload(&server, "GET", "", "").1;
+        strength == Some(0.5) && gates["admission"] == "resumes_only"
     });
+    assert_eq!(load(&server)["accept_new_connections"], false);
     assert!(at_work, "{}", load(&server));
     let (status, all) = overload(&server, "GET", "", "");
     assert_eq!((status, &all["batching_window_ms"]), (200, &json!(50)), "{all}");
     assert_eq!(all["override"][1]["author"], "127.0.0.1", "nobody said who");
-    assert_eq!(all["admission"], "resumes_only");
 
     let (status, cleared) = overload(&server, "DELETE", "?subject=widen_batching", "");
     assert_eq!((status, cleared["override"].as_array().map(Vec::len)), (200, Some(1)));
