@@ -64,8 +64,8 @@ impl Counted {
     }
 }
 
-/// The lag that is ours. A node whose workers use little and are late all the same waits for others on
-/// the machine: giving things up would not help it much, so that this alone is a Warning at most.
+/// The lag that is ours. A node whose workers use little and are late all the same waits for others
+/// on the machine: giving things up would not help much, so that alone is a Warning at most.
 fn ours(lag_ms: f64, readings: &Readings, counted: &Counted) -> f64 {
     let cores = readings.cpu.allowed_cores.unwrap_or(f64::MAX).min(counted.workers.max(1) as f64);
     match readings.cpu.process_cores {
