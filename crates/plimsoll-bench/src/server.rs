@@ -5,7 +5,7 @@ mod machine;
 mod usage;
 
 pub use affinity::{cores_of_this_thread, pin_this_thread};
-pub use machine::{descriptor_limit, fingerprint, memory_limit_bytes, utc_now};
+pub use machine::{descriptor_limit, fingerprint, utc_now};
 pub use usage::Usage;
 
 use crate::limits;

@@ -6,7 +6,7 @@ mod ledger_support;
 use ledger_support::good::*;
 use ledger_support::{Act, Books, Line, stamp};
 use plimsoll_bench::ledger::{
-    Judgement, Ledger, Log, Outcome, Recorder, Rule, Run, Verdict, Via, judge, verify_file,
+    Judgement, Ledger, Log, Outcome, Recorder, Rule, Run, Verdict, Via, judge,
 };
 
 #[test]
@@ -230,6 +230,6 @@ fn a_stored_run_is_judged_the_same() {
         let ledger = books.ledger();
         let file = tempfile::NamedTempFile::new().unwrap();
         ledger.save(file.path()).unwrap();
-        assert_eq!(verify_file(file.path()).unwrap(), judge(&ledger));
+        assert_eq!(judge(&Ledger::load(file.path()).unwrap()), judge(&ledger));
     }
 }

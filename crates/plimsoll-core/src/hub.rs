@@ -5,7 +5,7 @@
 
 use crate::limits;
 use crate::map::{self, Map};
-use plimsoll_overload::feature::Class;
+use plimsoll_overload::feature::{Class, Feature};
 use smallvec::SmallVec;
 use std::sync::Arc;
 
@@ -20,8 +20,6 @@ pub struct Encoding {
     pub compressed: bool,
     /// Gets join and leave pushes.
     pub join_leave: bool,
-    /// Whose batching window it has; an index that means something to the caller.
-    pub tier: u8,
 }
 
 /// Where a subscriber stands in its channel.
@@ -53,8 +51,6 @@ pub struct Group {
     /// The last subscribers came while frames were gathered: where in `frames` begins what is
     /// for them, in the order of `subscribers`.
     pub late: Vec<u32>,
-    /// Not written before, monotonic milliseconds.
-    pub not_before_ms: u64,
 }
 
 /// A channel with subscribers on this worker.
@@ -67,7 +63,11 @@ pub struct LocalChannel {
     pub last_offset: Option<u64>,
     /// How precious its publications are.
     pub class: Class,
+    /// Which feature they serve.
+    pub feature: Option<Feature>,
     dirty: bool,
+    /// Not written before, monotonic milliseconds.
+    not_before_ms: u64,
 }
 
 /// Channels that are held become due at multiples of this, in milliseconds.
@@ -146,15 +146,16 @@ impl Hub {
         matches!(self.channels.get(key.0 as usize), Some(Some(c)) if c.dirty)
     }
 
-    /// Adds a subscriber. It does not get what was gathered earlier.
+    /// Adds a subscriber. It does not get what was gathered earlier. `nature` says what the
+    /// channel is, if it has no subscriber yet.
     pub fn subscribe(
         &mut self,
         name: &Arc<str>,
         slot: u32,
         encoding: Encoding,
-        class: Class,
+        nature: impl FnOnce() -> (Class, Option<Feature>),
     ) -> Place {
-        let key = self.find(name).unwrap_or_else(|| self.insert(name, class));
+        let key = self.find(name).unwrap_or_else(|| self.insert(name, nature()));
         self.subscriptions += 1;
         let mut place = Place { channel: key, group: 0, index: 0 };
         if let Some(channel) = self.get_mut(key) {
@@ -256,7 +257,7 @@ impl Hub {
             if !self.is_dirty(key) {
                 continue;
             }
-            let due_ms = self.get_mut(key).map_or(0, |c| c.due_ms());
+            let due_ms = self.get_mut(key).map_or(0, |c| c.not_before_ms);
             if due_ms > now_ms {
                 self.waiting.push((due_ms, key));
                 self.wake_ms = self.wake_ms.min(due_ms);
@@ -279,7 +280,7 @@ impl Hub {
             let (due_ms, key) = self.waiting[at];
             if all || due_ms <= now_ms {
                 if let Some(channel) = self.get_mut(key).filter(|_| all) {
-                    channel.groups.iter_mut().for_each(|g| g.not_before_ms = 0);
+                    channel.not_before_ms = 0;
                 }
                 self.dirty.push(key);
             } else {
@@ -296,17 +297,12 @@ impl Hub {
         (!self.waiting.is_empty()).then_some(self.wake_ms)
     }
 
-    /// Collects what comes for all of a channel until then, so that one write carries it.
+    /// Collects what a channel has, and what comes for it, until then: one write carries it all.
     pub fn hold_until(&mut self, key: ChannelKey, not_before_ms: u64) {
-        let due_ms = step(not_before_ms);
         let Some(channel) = self.get_mut(key) else { return };
-        channel.groups.iter_mut().for_each(|g| g.not_before_ms = g.not_before_ms.max(due_ms));
-        self.keep_dirty(key);
-    }
-
-    /// After some groups were written: the channel stays dirty if others have frames.
-    pub fn keep_dirty(&mut self, key: ChannelKey) {
-        let Some(channel) = self.get_mut(key) else { return };
+        // In steps, so that many channels become due together and their list is read seldom.
+        let due_ms = not_before_ms.checked_next_multiple_of(WAKE_STEP_MS).unwrap_or(u64::MAX);
+        channel.not_before_ms = channel.not_before_ms.max(due_ms);
         if !channel.dirty && channel.groups.iter().any(|g| !g.frames.is_empty()) {
             channel.dirty = true;
             self.dirty.push(key);
@@ -337,10 +333,10 @@ impl Hub {
     }
 
     /// Takes a group's frames and lends its subscribers, for a send without borrowing the hub.
-    /// Give both back by [`Hub::put_back`]. `None`: it has none, or is not due.
-    pub fn take_group(&mut self, key: ChannelKey, group: usize, now_ms: u64) -> Option<Group> {
+    /// Give both back by [`Hub::put_back`].
+    pub fn take_group(&mut self, key: ChannelKey, group: usize) -> Option<Group> {
         let group = self.get_mut(key)?.groups.get_mut(group)?;
-        if group.frames.is_empty() || group.not_before_ms > now_ms {
+        if group.frames.is_empty() {
             return None;
         }
         let encoding = group.encoding;
@@ -349,12 +345,11 @@ impl Hub {
         Some(taken)
     }
 
-    /// Ends what [`Hub::take_group`] began; the next frames wait until `not_before_ms`.
-    pub fn put_back(&mut self, key: ChannelKey, index: usize, taken: Group, not_before_ms: u64) {
+    /// Ends what [`Hub::take_group`] began.
+    pub fn put_back(&mut self, key: ChannelKey, index: usize, taken: Group) {
         let mut frames = taken.frames;
         if let Some(group) = self.get_mut(key).and_then(|c| c.groups.get_mut(index)) {
             group.subscribers = taken.subscribers;
-            group.not_before_ms = step(not_before_ms);
         }
         frames.clear();
         if self.spare.len() < limits::SPARE_BUFFERS_MAX
@@ -364,13 +359,15 @@ impl Hub {
         }
     }
 
-    fn insert(&mut self, name: &Arc<str>, class: Class) -> ChannelKey {
+    fn insert(&mut self, name: &Arc<str>, nature: (Class, Option<Feature>)) -> ChannelKey {
         let channel = LocalChannel {
             name: Arc::clone(name),
             groups: SmallVec::new(),
             last_offset: None,
-            class,
+            class: nature.0,
+            feature: nature.1,
             dirty: false,
+            not_before_ms: 0,
         };
         let key = match self.free.pop() {
             Some(index) => {
@@ -394,19 +391,6 @@ impl Hub {
     }
 }
 
-impl LocalChannel {
-    /// When the first of its groups with frames may be written.
-    fn due_ms(&self) -> u64 {
-        let waiting = self.groups.iter().filter(|g| !g.frames.is_empty());
-        waiting.map(|g| g.not_before_ms).min().unwrap_or(0)
-    }
-}
-
-/// In steps, so that many channels become due together and their list is read seldom.
-fn step(not_before_ms: u64) -> u64 {
-    not_before_ms.checked_next_multiple_of(WAKE_STEP_MS).unwrap_or(u64::MAX)
-}
-
 fn matches_some(channel: Option<&Option<LocalChannel>>) -> Option<&LocalChannel> {
     channel.and_then(Option::as_ref)
 }
@@ -415,12 +399,16 @@ fn matches_some(channel: Option<&Option<LocalChannel>>) -> Option<&LocalChannel>
 mod tests {
     use super::*;
 
+    fn plain() -> (Class, Option<Feature>) {
+        (Class::Durable, None)
+    }
+
     #[test]
     fn a_left_place_is_taken_by_the_last() {
         let mut hub = Hub::new(1);
         let name: Arc<str> = "a".into();
         let places: Vec<_> =
-            (0..3).map(|s| hub.subscribe(&name, s, Encoding::default(), Class::Durable)).collect();
+            (0..3).map(|s| hub.subscribe(&name, s, Encoding::default(), plain)).collect();
         assert_eq!(hub.unsubscribe(places[0]), Some(2));
         assert_eq!(hub.unsubscribe(Place { index: 1, ..places[0] }), None);
         assert_eq!(hub.subscription_count(), 1);
@@ -434,8 +422,8 @@ mod tests {
         let mut hub = Hub::new(1);
         let name: Arc<str> = "a".into();
         let joins = Encoding { join_leave: true, ..Default::default() };
-        hub.subscribe(&name, 1, Encoding::default(), Class::Durable);
-        hub.subscribe(&name, 2, joins, Class::Durable);
+        hub.subscribe(&name, 1, Encoding::default(), plain);
+        hub.subscribe(&name, 2, joins, plain);
         let key = hub.find("a").unwrap();
         let mut encoded = 0;
         for _ in 0..3 {
@@ -453,14 +441,14 @@ mod tests {
         assert_eq!(encoded, 6);
         assert_eq!(hub.next_dirty(0), Some(key));
         assert_eq!(hub.next_dirty(0), None);
-        let first = hub.take_group(key, 0, 1_000).unwrap();
+        let first = hub.take_group(key, 0).unwrap();
         assert_eq!((first.frames.len(), first.publications), (15, 3));
-        hub.put_back(key, 0, first, 0);
-        let second = hub.take_group(key, 1, 1_000).unwrap();
+        hub.put_back(key, 0, first);
+        let second = hub.take_group(key, 1).unwrap();
         assert_eq!((second.frames.len(), second.publications), (19, 3));
-        hub.put_back(key, 1, second, 0);
+        hub.put_back(key, 1, second);
         assert_eq!(hub.gathered_bytes(), 0);
-        assert!(hub.take_group(key, 0, 1_000).is_none());
+        assert!(hub.take_group(key, 0).is_none());
     }
 
     fn say(hub: &mut Hub, key: ChannelKey) {
@@ -471,7 +459,7 @@ mod tests {
     fn a_channel_that_is_held_gathers_until_its_time() {
         let mut hub = Hub::new(1);
         let name: Arc<str> = "a".into();
-        hub.subscribe(&name, 1, Encoding::default(), Class::State);
+        hub.subscribe(&name, 1, Encoding::default(), plain);
         let key = hub.find("a").unwrap();
         hub.hold_until(key, 97);
         say(&mut hub, key);
@@ -481,55 +469,30 @@ mod tests {
         assert_eq!(hub.next_dirty(99), None);
         hub.wake(100, false);
         assert_eq!((hub.next_dirty(100), hub.next_due_ms()), (Some(key), None));
-        let group = hub.take_group(key, 0, 100).unwrap();
+        let group = hub.take_group(key, 0).unwrap();
         assert_eq!(group.publications, 2);
-        hub.put_back(key, 0, group, 300);
+        hub.put_back(key, 0, group);
+        hub.hold_until(key, 300);
         say(&mut hub, key);
         assert_eq!(hub.next_dirty(150), None);
-        assert!(hub.take_group(key, 0, 150).is_none());
         hub.wake(150, true);
         assert_eq!(hub.next_dirty(150), Some(key));
-    }
-
-    #[test]
-    fn groups_are_due_each_at_its_own_time() {
-        let mut hub = Hub::new(1);
-        let name: Arc<str> = "a".into();
-        hub.subscribe(&name, 1, Encoding::default(), Class::Durable);
-        hub.subscribe(&name, 2, Encoding { tier: 1, ..Encoding::default() }, Class::Durable);
-        let key = hub.find("a").unwrap();
-        say(&mut hub, key);
-        assert_eq!(hub.next_dirty(0), Some(key));
-        for (index, until_ms) in [(0, 0), (1, 500)] {
-            let group = hub.take_group(key, index, 0).unwrap();
-            hub.put_back(key, index, group, until_ms);
-        }
-        say(&mut hub, key);
-        assert_eq!(hub.next_dirty(0), Some(key));
-        let group = hub.take_group(key, 0, 0).unwrap();
-        hub.put_back(key, 0, group, 0);
-        assert!(hub.take_group(key, 1, 0).is_none());
-        hub.keep_dirty(key);
-        assert_eq!((hub.next_dirty(0), hub.next_due_ms()), (None, Some(500)));
-        hub.wake(500, false);
-        assert_eq!(hub.next_dirty(500), Some(key));
-        assert_eq!(hub.take_group(key, 1, 500).unwrap().subscribers, [2]);
     }
 
     #[test]
     fn who_comes_late_gets_only_what_follows() {
         let mut hub = Hub::new(1);
         let name: Arc<str> = "a".into();
-        let first = hub.subscribe(&name, 1, Encoding::default(), Class::Durable);
+        let first = hub.subscribe(&name, 1, Encoding::default(), plain);
         say(&mut hub, first.channel);
         assert_eq!(hub.gathered_for(first), Some(&b"frame"[..]));
-        hub.subscribe(&name, 2, Encoding::default(), Class::Durable);
+        hub.subscribe(&name, 2, Encoding::default(), plain);
         say(&mut hub, first.channel);
-        hub.subscribe(&name, 3, Encoding::default(), Class::Durable);
+        hub.subscribe(&name, 3, Encoding::default(), plain);
         assert_eq!(hub.gathered_for(first), None, "others came later: flush first");
-        let group = hub.take_group(first.channel, 0, 0).unwrap();
+        let group = hub.take_group(first.channel, 0).unwrap();
         assert_eq!((&group.subscribers[..], &group.late[..]), (&[1, 2, 3][..], &[5, 10][..]));
-        hub.put_back(first.channel, 0, group, 0);
+        hub.put_back(first.channel, 0, group);
         assert_eq!(hub.gathered_for(first), Some(&b""[..]));
     }
 }

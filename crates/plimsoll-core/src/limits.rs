@@ -156,6 +156,29 @@ pub const SPARE_BUFFERS_MAX: usize = 64;
 /// A spare buffer that grew above this is given back.
 pub const SPARE_BUFFER_BYTES_MAX: usize = 256 * 1024;
 
+// --- The load line ------------------------------------------------------------------------------
+
+/// Bytes read of one file of the kernel; the rest is left out, to a whole line. The longest one
+/// that is kept (`/proc/net/netstat`) has 6 KB.
+pub const KERNEL_FILE_BYTES_MAX: usize = 64 * 1024;
+/// Control groups looked at from our own upwards. Kubernetes without a namespace nests five.
+pub const CGROUP_LEVELS_MAX: usize = 16;
+/// Lines taken of the lists of control groups and of their mounts. Version 1 has about fifteen.
+pub const CGROUP_HIERARCHIES_MAX: usize = 64;
+/// Alerts that wait for their webhook. There are five a minute at most.
+pub const ALERTS_WAITING_MAX: usize = 16;
+/// From the look-up of a webhook's name to the head of its answer, in milliseconds.
+pub const WEBHOOK_MS: u64 = 5_000;
+/// Attempts to hand a notice to a worker whose mailbox is full; after that it is too old.
+pub const NOTICE_HAND_OVERS_MAX: usize = 20;
+/// Clients told of the load in one step: a notice must not be a load of its own.
+pub const NOTICE_STEP_MAX: usize = 256;
+/// Bytes of an order of the load line; the longest sensible one has 500.
+pub const OVERLOAD_BODY_BYTES_MAX: usize = 4 * 1024;
+/// Between two ephemeral publications of a client in a channel whose feature has no interval of
+/// its own, before the load stretches it, in milliseconds.
+pub const EPHEMERAL_INTERVAL_MS: f32 = 250.0;
+
 // --- Logs and metrics -----------------------------------------------------------------------
 
 /// Log lines about connection problems per second and worker; the others are counted.

@@ -30,15 +30,15 @@ pub fn scan(message: &str) -> Option<Scanned<'_>> {
         return Some(Scanned::Ping);
     }
     let mut scanner = Scanner { text: message, at: 0 };
-    scanner.expect(b"{\"")?;
-    let made = if scanner.expect(b"push\":{").is_some() {
+    scanner.eat(b"{\"")?;
+    let made = if scanner.eat(b"push\":{").is_some() {
         let push = scanner.push()?;
-        scanner.expect(b"}")?;
+        scanner.eat(b"}")?;
         push
     } else {
-        scanner.expect(b"id\":")?;
+        scanner.eat(b"id\":")?;
         let id = u32::try_from(scanner.number()?).ok().filter(|id| *id > 0)?;
-        scanner.expect(b",\"publish\":{}}")?;
+        scanner.eat(b",\"publish\":{}}")?;
         Scanned::Published { id }
     };
     (scanner.at == message.len()).then_some(made)
@@ -70,7 +70,7 @@ impl<'a> Scanner<'a> {
     /// A publication's offset and payload. Members that change what the payload means are left
     /// to the parser.
     fn publication(&mut self) -> Option<(u64, &'a [u8])> {
-        self.expect(b"{")?;
+        self.eat(b"{")?;
         let (mut offset, mut data) = (None, None);
         loop {
             match self.key()? {
@@ -92,13 +92,13 @@ impl<'a> Scanner<'a> {
         self.text.as_bytes().get(self.at..).unwrap_or_default()
     }
 
-    fn expect(&mut self, bytes: &[u8]) -> Option<()> {
+    fn eat(&mut self, bytes: &[u8]) -> Option<()> {
         self.rest().starts_with(bytes).then(|| self.at += bytes.len())
     }
 
     fn key(&mut self) -> Option<&'a str> {
         let key = self.string()?;
-        self.expect(b":")?;
+        self.eat(b":")?;
         Some(key)
     }
 
@@ -115,11 +115,11 @@ impl<'a> Scanner<'a> {
 
     /// A string without escapes and control characters.
     fn string(&mut self) -> Option<&'a str> {
-        self.expect(b"\"")?;
+        self.eat(b"\"")?;
         let len = self.rest().iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..32))?;
         let text = self.text.get(self.at..self.at + len)?;
         self.at += len;
-        self.expect(b"\"")?;
+        self.eat(b"\"")?;
         Some(text)
     }
 

@@ -34,7 +34,6 @@ pub use verdict::{Counts, Judgement, Rule, Verdict, Violation};
 
 use crate::topology::{ChannelId, ClientId};
 use serde::{Deserialize, Serialize};
-use std::path::Path;
 
 /// What a payload says of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -221,9 +220,4 @@ pub struct Ledger {
     pub stored: Vec<Stored>,
     /// Figures of the server.
     pub comparisons: Vec<Comparison>,
-}
-
-/// Judges a stored run.
-pub fn verify_file(path: &Path) -> Result<Verdict, LoadError> {
-    Ledger::load(path).map(|ledger| judge(&ledger))
 }

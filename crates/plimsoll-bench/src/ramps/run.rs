@@ -41,7 +41,7 @@ pub(super) fn run(args: &CapacityArgs) -> Result<(), String> {
     let mut rules = KneeRules::new(
         args.slo_p99_ms,
         workers.min(cores) as f64,
-        server::memory_limit_bytes() as f64,
+        server::fingerprint(workers, cores).memory_bytes as f64,
     );
     rules.descriptors = server::descriptor_limit() as f64;
     rules.generator_cores = generator_cores as f64;

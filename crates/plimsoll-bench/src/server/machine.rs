@@ -7,34 +7,18 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The machine and this build, for a server with so many workers on so many processors.
 pub fn fingerprint(workers: usize, cores: usize) -> Fingerprint {
-    let cpus = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     Fingerprint {
         version: env!("CARGO_PKG_VERSION").into(),
-        cpu_model: Fingerprint::cpu_model_of(&cpus).unwrap_or(std::env::consts::ARCH).into(),
         cores: u32::try_from(cores).unwrap_or(u32::MAX),
-        memory_bytes: memory_limit_bytes(),
-        kernel: kernel.trim().into(),
         workers: u32::try_from(workers).unwrap_or(u32::MAX),
         descriptors: descriptor_limit(),
+        ..Fingerprint::of_machine(|file| fs::read_to_string(file).ok())
     }
 }
 
 /// Descriptors this process, and those it starts, may have open.
 pub fn descriptor_limit() -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
-}
-
-/// Bytes of memory there are: of the control group, if it has a limit, or of the machine.
-pub fn memory_limit_bytes() -> u64 {
-    let total = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let total = 1024 * number(&total, "MemTotal:").unwrap_or_default();
-    let own = std::process::id();
-    let limits = [("memory", "memory.max"), ("memory", "memory.limit_in_bytes")];
-    let least = limits.iter().filter_map(|(controller, file)| {
-        cgroup_file(own, controller, file)?.trim().parse::<u64>().ok()
-    });
-    least.fold(total, u64::min)
 }
 
 /// Now, RFC 3339 in UTC.

@@ -6,9 +6,6 @@ use crate::measured::Usl;
 
 /// Points that a fit needs: three figures are fitted, and fewer than three more judge nothing.
 pub const USL_POINTS_MIN: usize = 6;
-/// A law is not used beyond this many times the largest N it was measured at.
-const EXTRAPOLATION: f64 = 2.0;
-
 /// The points give no law.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum NoUsl {
@@ -134,46 +131,18 @@ fn inverse_of_square(columns: &[&[f64]]) -> Option<Vec<Vec<f64>>> {
     Some(rows.into_iter().map(|row| row[n..].to_vec()).collect())
 }
 
-impl Usl {
-    /// Throughput of `n`, 1 or more.
-    pub fn throughput(&self, n: f64) -> f64 {
-        self.lambda * n / (1.0 + self.sigma * (n - 1.0) + self.kappa * n * (n - 1.0))
-    }
-
-    /// The N beyond which more carry less: `√((1 − σ) / κ)`, at least 1. None when there is none.
-    pub fn peak_n(&self) -> Option<f64> {
-        if self.sigma >= 1.0 {
-            return Some(1.0);
-        }
-        (self.kappa > 0.0).then(|| ((1.0 - self.sigma) / self.kappa).sqrt().max(1.0))
-    }
-
-    /// The smallest N that carries `x`. None when no N up to the peak does, or none up to twice
-    /// the largest that was measured.
-    pub fn smallest_n(&self, x: f64) -> Option<u32> {
-        let bound = self.peak_n().unwrap_or(f64::INFINITY).min(EXTRAPOLATION * self.largest_n);
-        // The peak lies between two whole numbers, and either may be the better one.
-        let (below, above) = (bound.floor(), bound.ceil());
-        let above_counts = above <= EXTRAPOLATION * self.largest_n
-            && self.throughput(above) > self.throughput(below);
-        let most = if above_counts { above } else { below };
-        let carries = |n: u32| self.throughput(f64::from(n)) >= x;
-        // `as` saturates; a law over more than 2³² nodes is nonsense anyway.
-        let (mut low, mut high) = (1, most as u32);
-        if high < 1 || !carries(high) {
-            return None;
-        }
-        while low < high {
-            let middle = low + (high - low) / 2;
-            if carries(middle) { high = middle } else { low = middle + 1 }
-        }
-        Some(low)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn throughput(law: &Usl, n: f64) -> f64 {
+        law.lambda * n / (1.0 + law.sigma * (n - 1.0) + law.kappa * n * (n - 1.0))
+    }
+
+    /// The N beyond which more carry less. None when there is none.
+    fn peak_n(law: &Usl) -> Option<f64> {
+        (law.kappa > 0.0).then(|| ((1.0 - law.sigma) / law.kappa).sqrt())
+    }
     use proptest::prelude::*;
 
     fn law_of(lambda: f64, sigma: f64, kappa: f64, largest_n: f64) -> Usl {
@@ -184,7 +153,7 @@ mod tests {
         let sign = |i: usize| [1.0, -1.0, 0.5, -0.5, 0.0, 1.0, -1.0][i % 7];
         ns.iter()
             .enumerate()
-            .map(|(i, n)| (*n, law.throughput(*n) * (1.0 + noise * sign(i))))
+            .map(|(i, n)| (*n, throughput(law, *n) * (1.0 + noise * sign(i))))
             .collect()
     }
 
@@ -197,10 +166,10 @@ mod tests {
             let found = usl(&points(&truth, &NS, noise)).unwrap();
             for n in 1..=64 {
                 let n = f64::from(n);
-                let off = found.throughput(n) / truth.throughput(n) - 1.0;
+                let off = throughput(&found, n) / throughput(&truth, n) - 1.0;
                 assert!(off.abs() < of_x, "{n}: {off} {found:?}");
             }
-            let peak = found.peak_n().unwrap();
+            let peak = peak_n(&found).unwrap();
             assert!((peak / 49.497_474_683 - 1.0).abs() < of_peak, "{peak} {found:?}");
             assert!((found.lambda / truth.lambda - 1.0).abs() <= of_x, "{found:?}");
             assert_eq!(found.largest_n, 32.0);
@@ -227,7 +196,7 @@ mod tests {
         let found = usl(&[&better[..], &[(6.0, 690.0)]].concat()).unwrap();
         assert_eq!((found.sigma, found.kappa), (0.0, 0.0), "{found:?}");
         assert!((100.0..120.0).contains(&found.lambda), "{found:?}");
-        assert_eq!(found.peak_n(), None);
+        assert_eq!(peak_n(&found), None);
         assert_eq!((found.errors[1], found.errors[2]), (0.0, 0.0));
         // Contention only, with noise that bends the other way.
         let amdahl = law_of(1_000.0, 0.05, 0.0, 8.0);
@@ -250,36 +219,7 @@ mod tests {
         assert_eq!(usl(&[(2.0, 5.0); 6]), Err(NoUsl::Undetermined));
     }
 
-    #[test]
-    fn how_many_carry_a_load() {
-        let check = |sigma, kappa, x, expect| {
-            let law = law_of(50_000.0, sigma, kappa, 1_000.0);
-            assert_eq!(law.smallest_n(x), expect, "{law:?}");
-        };
-        check(0.0, 0.0, 2_381_944.0, Some(48));
-        check(0.005, 0.0, 2_381_944.0, Some(63));
-        check(0.01, 1e-5, 2_381_944.0, Some(99));
-        check(0.02, 4e-4, 2_381_944.0, None);
-        check(0.02, 4e-4, 844_590.0, Some(49));
-        check(0.0, 0.0, 0.0, Some(1));
-        check(0.0, 0.0, f64::INFINITY, None);
-        check(0.0, 0.0, f64::NAN, None);
-        // Never beyond twice what was measured.
-        assert_eq!(law_of(1.0, 0.0, 0.0, 4.0).smallest_n(8.0), Some(8));
-        assert_eq!(law_of(1.0, 0.0, 0.0, 4.0).smallest_n(9.0), None);
-        assert_eq!(law_of(1.0, 1.5, 0.0, 4.0).smallest_n(0.9), Some(1));
-    }
-
     proptest! {
-        #[test]
-        fn the_smallest_is_the_smallest(
-            sigma in 0.0..0.9f64, kappa in 0.0..0.01f64, x in 0.0..100.0f64,
-        ) {
-            let law = law_of(1.0, sigma, kappa, 60.0);
-            let expect = (1..=120u32).find(|n| law.throughput(f64::from(*n)) >= x);
-            prop_assert_eq!(law.smallest_n(x), expect);
-        }
-
         #[test]
         fn a_fit_never_has_a_negative_figure(
             xs in prop::collection::vec(0.1..1e6f64, 8),

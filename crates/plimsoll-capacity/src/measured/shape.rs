@@ -73,15 +73,66 @@ impl CapacityFile {
     }
 }
 
+/// Where control groups are mounted, nearly everywhere.
+const CGROUP_MOUNT: &str = "/sys/fs/cgroup";
+
 impl Fingerprint {
+    /// What the kernel says of the machine; `read` gives the text of a file. Build, cores, workers
+    /// and descriptors are for the caller to fill in.
+    ///
+    /// Memory is that of the machine, or of our control group if it has a smaller limit; 0 where
+    /// nothing says it.
+    pub fn of_machine(read: impl Fn(&str) -> Option<String>) -> Self {
+        let text = |path: &str| read(path).unwrap_or_default();
+        let groups = text("/proc/self/cgroup");
+        // "max" and the like are no limit.
+        let limit = |file: &String| read(file)?.trim().parse::<u64>().ok();
+        let limits = memory_limit_files(&groups);
+        let memory = limits.iter().filter_map(limit).chain(memory_total(&text("/proc/meminfo")));
+        Self {
+            cpu_model: Self::cpu_model_of(&text("/proc/cpuinfo")).unwrap_or_default().into(),
+            memory_bytes: memory.min().unwrap_or_default(),
+            kernel: text("/proc/sys/kernel/osrelease").trim().into(),
+            ..Self::default()
+        }
+    }
+
     /// The processor's name in the text of `/proc/cpuinfo`.
-    pub fn cpu_model_of(cpuinfo: &str) -> Option<&str> {
+    fn cpu_model_of(cpuinfo: &str) -> Option<&str> {
         // The first is x86's; ARM has one of the others.
         ["model name", "Model", "CPU part"].iter().find_map(|name| {
             let line = cpuinfo.lines().find(|line| line.starts_with(name))?;
             Some(line.split_once(':')?.1.trim())
         })
     }
+}
+
+fn memory_total(meminfo: &str) -> Option<u64> {
+    let rest = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kibibytes: u64 = rest.split_whitespace().next()?.parse().ok()?;
+    kibibytes.checked_mul(1_024)
+}
+
+/// Files that may hold the memory limit, from the text of `/proc/self/cgroup`. In a container the
+/// own group is often mounted as the root.
+fn memory_limit_files(groups: &str) -> Vec<String> {
+    let lines = groups.lines().filter_map(|line| {
+        let (_, rest) = line.split_once(':')?;
+        let (controllers, path) = rest.split_once(':')?;
+        Some((controllers, path.trim_end_matches('/')))
+    });
+    let mut files = Vec::new();
+    for (controllers, path) in lines {
+        let (mount, file) = if controllers.is_empty() {
+            (CGROUP_MOUNT.to_owned(), "memory.max")
+        } else if controllers.split(',').any(|name| name == "memory") {
+            (format!("{CGROUP_MOUNT}/memory"), "memory.limit_in_bytes")
+        } else {
+            continue;
+        };
+        files.extend([format!("{mount}{path}/{file}"), format!("{mount}/{file}")]);
+    }
+    files
 }
 
 /// `1.2` of `1.2.3`.
@@ -131,6 +182,41 @@ mod tests {
         check(|f| f.memory_bytes = 16_000_000_000, "here");
         check(|f| f.kernel = "6.9".into(), "");
         check(|f| (f.cores, f.workers) = (1, 1), "cores 2 there and 1 here, workers 2");
+    }
+
+    #[test]
+    fn a_machine_is_read() {
+        let of = |memory: &'static str| {
+            Fingerprint::of_machine(move |path| {
+                let text = match path {
+                    "/proc/cpuinfo" => "model name\t: Fast 3\n",
+                    "/proc/meminfo" => "MemTotal:       8000 kB\nMemFree: 1 kB\n",
+                    "/proc/sys/kernel/osrelease" => "6.1\n",
+                    "/proc/self/cgroup" => "0::/a\n",
+                    "/sys/fs/cgroup/a/memory.max" => memory,
+                    _ => return None,
+                };
+                Some(text.into())
+            })
+        };
+        let free = of("max\n");
+        assert_eq!((free.cpu_model.as_str(), free.kernel.as_str()), ("Fast 3", "6.1"));
+        assert_eq!((free.memory_bytes, of("1000\n").memory_bytes), (8_192_000, 1_000));
+        assert_eq!(Fingerprint::of_machine(|_| None), Fingerprint::default());
+        assert_eq!(memory_total("MemTotal: lots\n"), None);
+    }
+
+    #[test]
+    fn limits_are_looked_for_in_both_versions() {
+        let check = |groups: &str, expect: &[&str]| {
+            let expect: Vec<_> = expect.iter().map(|f| format!("{CGROUP_MOUNT}/{f}")).collect();
+            assert_eq!(memory_limit_files(groups), expect, "{groups}");
+        };
+        check("0::/a/b\n", &["a/b/memory.max", "memory.max"]);
+        check("0::/\n", &["memory.max", "memory.max"]);
+        let one = ["memory/a/memory.limit_in_bytes", "memory/memory.limit_in_bytes"];
+        check("9:cpu,cpuacct:/x\n4:memory:/a\n", &one);
+        check("nonsense\n\n", &[]);
     }
 
     #[test]

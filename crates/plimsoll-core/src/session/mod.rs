@@ -308,13 +308,15 @@ impl Session {
     }
 
     /// Publications of a channel were left out because the client was too slow. It is told to
-    /// recover where it can; where it cannot and they were `precious`, it has to go.
+    /// recover where it can; where it cannot and they were `precious`, it has to go. So it does
+    /// when the subscription has ended meanwhile and its last publications are among them: no
+    /// push could tell that any more.
     pub fn fell_behind(&mut self, channel: &str, precious: bool, fx: &mut Vec<Effect>) {
-        let sub = self.sub(channel);
-        if sub.is_some_and(|s| s.flags.positioned) {
-            self.lost_publications(channel, fx);
-        } else if precious && sub.is_some() {
-            fx.push(Effect::Close(Disconnect::SLOW));
+        match self.sub(channel) {
+            Some(sub) if sub.flags.positioned => self.lost_publications(channel, fx),
+            Some(_) if precious => fx.push(Effect::Close(Disconnect::SLOW)),
+            None if precious => fx.push(Effect::Close(Disconnect::INSUFFICIENT_STATE)),
+            _ => {}
         }
     }
 

@@ -4,16 +4,13 @@ use super::{Context, Effect, ReplyBody, Session};
 use crate::codes::{ClientError, Disconnect};
 use crate::command::History;
 use crate::home::{PublishRequest, Request};
+use crate::limits;
 use crate::model::Since;
 use crate::policy::{ChannelOptions, Policy};
 use plimsoll_overload::actions::PresenceScope;
 use plimsoll_overload::feature::{Class, Feature};
 use plimsoll_overload::gates::ClassGate;
 use std::sync::Arc;
-
-/// Between two ephemeral publications of a client in a channel that has no interval of its own,
-/// before the load stretches it, in milliseconds.
-const EPHEMERAL_INTERVAL_MS: f32 = 250.0;
 
 impl Session {
     pub(super) fn publish(
@@ -64,7 +61,7 @@ impl Session {
     fn is_too_soon(&mut self, channel: &str, options: &ChannelOptions, cx: &Context<'_>) -> bool {
         let interval_ms = match (options.feature, cx.gates.typing, cx.gates.ephemeral_factor) {
             (Some(Feature::Typing), Some(typing), _) => u64::from(typing.interval_ms),
-            (_, _, Some(factor)) if factor > 1.0 => (factor * EPHEMERAL_INTERVAL_MS) as u64,
+            (_, _, Some(factor)) if factor > 1.0 => (factor * limits::EPHEMERAL_INTERVAL_MS) as u64,
             _ => return false,
         };
         let now_ms = cx.now.mono_ms;

@@ -208,7 +208,7 @@ impl Desk {
             }
             Effect::Activate { channel, join_leave, .. } => {
                 let encoding = Encoding { join_leave, ..Default::default() };
-                let place = self.hub.subscribe(&channel, 0, encoding, Class::Durable);
+                let place = self.hub.subscribe(&channel, 0, encoding, || (Class::Durable, None));
                 assert!(self.session.set_place(&channel, place));
             }
             Effect::Leave(left) => self.leave(left),
@@ -1303,6 +1303,36 @@ fn believed(said: &[String], asked: &[(u32, &str)]) -> Vec<Arc<str>> {
     }
     have.sort();
     have
+}
+
+#[test]
+fn who_fell_behind_is_told_or_goes() {
+    let kept = ChannelOptions {
+        history_size: 10,
+        history_ttl_ms: 60_000,
+        force_recovery: true,
+        allow_subscribe_for_client: true,
+        ..Default::default()
+    };
+    let bare = ChannelOptions { history_size: 0, force_recovery: false, ..kept.clone() };
+    let mut p = plain(kept);
+    p.channel.namespaces = vec![Namespace { name: "bare".into(), options: bare }];
+    for (subscribed, precious, want) in [
+        ("news", true, "push unsubscribe news 2500"),
+        ("news", false, "push unsubscribe news 2500"),
+        ("bare:a", true, "close 3008"),
+        ("bare:a", false, ""),
+        ("", true, "close 3010"),
+        ("", false, ""),
+    ] {
+        let mut d = Desk::open(p.clone());
+        let lost = if subscribed.is_empty() { "left" } else { subscribed };
+        if !subscribed.is_empty() {
+            d.told(2, subscribe(subscribed));
+        }
+        d.run(|s, _, fx| s.fell_behind(lost, precious, fx));
+        assert_eq!(d.look(), want, "{subscribed:?} {precious}");
+    }
 }
 
 #[test]

@@ -11,6 +11,7 @@ use crate::node::Node;
 use hyper::body::Incoming;
 use hyper::header::CONTENT_TYPE;
 use hyper::{HeaderMap, Method, Request as HttpRequest, StatusCode};
+use plimsoll_core::limits::OVERLOAD_BODY_BYTES_MAX;
 use plimsoll_overload::actions::Action;
 use plimsoll_overload::emergency::STEPS;
 use plimsoll_overload::level::Level;
@@ -19,8 +20,6 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use std::net::IpAddr;
 
-/// Bytes of a body; the longest sensible one has 500.
-const BODY_BYTES_MAX: usize = 4 * 1024;
 /// Who asks, where the body does not say it.
 const AUTHOR_HEADER: &str = "x-author";
 
@@ -141,10 +140,10 @@ fn bad(why: impl Into<String>) -> Refusal {
 }
 
 async fn read(request: HttpRequest<Incoming>) -> Result<Vec<u8>, Refusal> {
-    match body_within(request, BODY_BYTES_MAX).await {
+    match body_within(request, OVERLOAD_BODY_BYTES_MAX).await {
         Ok(bytes) => Ok(bytes.to_vec()),
         Err(BodyError::TooLarge) => {
-            let why = format!("the body may have {BODY_BYTES_MAX} bytes");
+            let why = format!("the body may have {OVERLOAD_BODY_BYTES_MAX} bytes");
             Err(Refusal(StatusCode::PAYLOAD_TOO_LARGE, why))
         }
         Err(BodyError::Broken) => Err(bad("the body did not come")),

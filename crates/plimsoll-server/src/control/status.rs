@@ -2,9 +2,9 @@
 
 use super::capacity::Capacity;
 use super::overload;
+use crate::load::process;
 use crate::node::Node;
 use crate::telemetry::live::Sample;
-use crate::telemetry::memory;
 use plimsoll_capacity::headroom::Load;
 use serde_json::{Map, Value, json};
 
@@ -44,7 +44,7 @@ pub fn render(node: &Node) -> String {
         "channels": channels,
         "rates": rates,
         "load": overload::load(&node.watch.view()),
-        "memory": { "resident_bytes": memory::resident_bytes() },
+        "memory": { "resident_bytes": process::resident_bytes() as u64 },
         "usage": by_load(Load::ALL.map(|load| (load, Some(sample.usage.of(load))))),
         "headroom": by_load(sample.headroom.iter().map(|(load, ratio)| (*load, Some(*ratio)))),
         "limiting": limiting(&sample).map(Load::name),

@@ -1,6 +1,7 @@
 //! Posts alerts to the operator's webhook, one after the other, and never in anybody's way.
 
 use super::webhook::{PostError, Target};
+use plimsoll_core::limits;
 use plimsoll_overload::breaker::{Answer, Breaker, Config};
 use plimsoll_overload::feature::Class;
 use plimsoll_overload::retry::RetryBudget;
@@ -9,8 +10,6 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
-/// Alerts that may wait. There are five a minute at most.
-const WAITING_MAX: usize = 16;
 /// Before a second attempt; three times as long before a third.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -59,7 +58,7 @@ pub struct Alerter {
 impl Alerter {
     /// Starts the task that posts to `target`.
     pub fn spawn(target: Target, counts: Arc<Counts>) -> Self {
-        let (queue, alerts) = mpsc::channel(WAITING_MAX);
+        let (queue, alerts) = mpsc::channel(limits::ALERTS_WAITING_MAX);
         tokio::spawn(Poster::new(target, Arc::clone(&counts), PAUSE).run(alerts));
         Self { queue, counts }
     }
@@ -157,9 +156,9 @@ mod tests {
     #[tokio::test]
     async fn more_than_fit_are_dropped_and_counted() {
         let counts = Arc::<Counts>::default();
-        let (queue, _kept) = mpsc::channel(WAITING_MAX);
+        let (queue, _kept) = mpsc::channel(limits::ALERTS_WAITING_MAX);
         let alerter = Alerter { queue, counts: Arc::clone(&counts) };
-        for _ in 0..WAITING_MAX + 3 {
+        for _ in 0..limits::ALERTS_WAITING_MAX + 3 {
             alerter.post("{}".into());
         }
         assert_eq!(counts.by_outcome()[3], ("dropped", 3));

@@ -1,6 +1,7 @@
 //! Files of the kernel, kept open and read again from their start.
 
-use super::{FILE_BYTES_MAX, Notice};
+use super::Notice;
+use plimsoll_core::limits::KERNEL_FILE_BYTES_MAX;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -15,7 +16,7 @@ pub(super) struct Desk {
 
 impl Desk {
     pub fn new() -> Self {
-        Self { buffer: vec![0; FILE_BYTES_MAX].into(), notices: Vec::new() }
+        Self { buffer: vec![0; KERNEL_FILE_BYTES_MAX].into(), notices: Vec::new() }
     }
 
     /// Says that a signal is missing.
@@ -95,7 +96,7 @@ mod tests {
     fn a_long_file_is_cut_at_a_line() {
         let tree = crate::load::tests::Tree::new();
         let path = tree.path().join("long");
-        let mut text = "x 1\n".repeat(FILE_BYTES_MAX / 4 - 1);
+        let mut text = "x 1\n".repeat(KERNEL_FILE_BYTES_MAX / 4 - 1);
         text.push_str("y 123\n");
         std::fs::write(&path, &text).unwrap();
         let mut desk = Desk::new();

@@ -34,14 +34,6 @@ pub use sampler::Sampler;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Bytes read of one file; the rest is left out, to a whole line. The longest one we keep
-/// (`/proc/net/netstat`) has 6 KB.
-const FILE_BYTES_MAX: usize = 64 * 1024;
-/// Cgroups looked at from our own upwards. Kubernetes without a namespace nests five.
-const LEVELS_MAX: usize = 16;
-/// Lines taken from `/proc/self/cgroup`, and cgroup mounts from `/proc/self/mountinfo`. Version 1
-/// has about fifteen controllers.
-const HIERARCHIES_MAX: usize = 64;
 /// Between two looks at what is dear or hardly changes: the directory of descriptors, the set of
 /// cores.
 const SLOW: Duration = Duration::from_secs(5);

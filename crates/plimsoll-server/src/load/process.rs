@@ -11,6 +11,17 @@ pub fn cpu_us() -> u64 {
     seconds.saturating_mul(1_000_000).saturating_add(nanoseconds / 1_000)
 }
 
+/// The same in seconds.
+pub fn cpu_seconds() -> f64 {
+    cpu_us() as f64 / 1e6
+}
+
+/// Resident bytes of this process now; 0 where `/proc` is missing.
+pub fn resident_bytes() -> f64 {
+    let statm = std::fs::read("/proc/self/statm").unwrap_or_default();
+    resident_pages(&statm).unwrap_or_default() as f64 * page_bytes()
+}
+
 /// Descriptors this process may open; `None` without a limit.
 pub fn descriptor_limit() -> Option<u64> {
     rustix::process::getrlimit(rustix::process::Resource::Nofile).current

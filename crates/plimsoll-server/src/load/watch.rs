@@ -15,6 +15,7 @@ use crate::telemetry::machine::worker_count;
 use crate::worker::core::{LoadLine, Told};
 use crate::worker::letter::Order as Letter;
 use plimsoll_capacity::headroom::Load;
+use plimsoll_core::limits;
 use plimsoll_overload::alert::Alert;
 use plimsoll_overload::controller::{self, ConfigError, Controller, Outcome, Transition};
 use plimsoll_overload::feature::{Feature, FeatureState};
@@ -31,11 +32,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::time::MissedTickBehavior;
 
-/// Between two attempts to hand a notice to a worker whose mailbox is full, and how many. After
-/// that the notice is too old to be worth more.
+/// Between two attempts to hand a notice to a worker whose mailbox is full.
 const HAND_OVER_PAUSE: Duration = Duration::from_millis(250);
-/// See [`HAND_OVER_PAUSE`].
-const HAND_OVERS_MAX: usize = 20;
 
 /// The load line of a node: what it was told, what it saw, what it decided.
 pub struct Watch {
@@ -162,6 +160,11 @@ impl Watch {
         }
     }
 
+    /// Open descriptors at the last sample; 0 before the first.
+    pub fn descriptors(&self) -> f64 {
+        self.lock().signals.descriptors_used.unwrap_or_default()
+    }
+
     /// Puts an override into force from the next sample on. The audit lines are logged here.
     pub fn set_override(
         &self,
@@ -260,7 +263,7 @@ fn announce(node: &Arc<Node>, announcement: &Announcement) {
         let (node, json, greeting) = (Arc::clone(node), Arc::clone(&json), greeting.clone());
         let spread_ms = announcement.spread_ms;
         tokio::spawn(async move {
-            for _ in 0..HAND_OVERS_MAX {
+            for _ in 0..limits::NOTICE_HAND_OVERS_MAX {
                 let (json, greeting) = (Arc::clone(&json), greeting.clone());
                 let order = Letter::Notice { json, greeting, spread_ms };
                 if node.order(worker, order).await.is_some() || node.is_stopping() {

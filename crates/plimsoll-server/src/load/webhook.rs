@@ -5,13 +5,14 @@ use hyper::body::Bytes;
 use hyper::header::{CONTENT_TYPE, HOST, HeaderValue};
 use hyper::{Request, Uri};
 use hyper_util::rt::TokioIo;
+use plimsoll_core::limits;
 use std::io;
 use std::pin::pin;
 use std::time::Duration;
 use tokio::net::TcpStream;
 
 /// From the look-up of the name to the head of the answer.
-pub const TIMEOUT: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_millis(limits::WEBHOOK_MS);
 
 /// Where to post.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,8 +1,8 @@
 //! Once a second: rates, headroom, the time to the load line and live costs of this node.
 
-use super::memory;
 use super::stats::CellOf;
 use crate::control::capacity::Capacity;
+use crate::load::process;
 use crate::node::Node;
 use plimsoll_capacity::headroom::{Costs, Load, TREND_STEP_S, Trend, Usage};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -59,16 +59,11 @@ impl Live {
 /// Samples `node` for ever. The first sample is there when this returns.
 pub fn spawn(node: Arc<Node>) {
     let mut sampler = Sampler::default();
-    let mut descriptors = memory::open_descriptors() as f64;
-    node.live.set(sampler.next(&see(&node, descriptors), &node.capacity));
+    node.live.set(sampler.next(&see(&node), &node.capacity));
     tokio::spawn(async move {
-        for turn in 1u64.. {
+        loop {
             tokio::time::sleep(STEP).await;
-            // Counting them reads a directory of as many entries.
-            if turn.is_multiple_of(TREND_STEP_S) {
-                descriptors = memory::open_descriptors() as f64;
-            }
-            node.live.set(sampler.next(&see(&node, descriptors), &node.capacity));
+            node.live.set(sampler.next(&see(&node), &node.capacity));
         }
     });
 }
@@ -84,14 +79,14 @@ struct Seen {
     descriptors: f64,
 }
 
-fn see(node: &Node, descriptors: f64) -> Seen {
+fn see(node: &Node) -> Seen {
     Seen {
         at_s: node.started.elapsed().as_secs_f64(),
         counts: COUNTERS.map(|(_, cell)| node.stats.iter().map(|s| cell(s).get()).sum()),
-        cpu_s: memory::cpu_seconds(),
+        cpu_s: process::cpu_seconds(),
         connections: node.population.connections() as f64,
-        memory_bytes: memory::resident_bytes() as f64,
-        descriptors,
+        memory_bytes: process::resident_bytes(),
+        descriptors: node.watch.descriptors(),
     }
 }
 

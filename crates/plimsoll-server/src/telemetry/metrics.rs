@@ -1,8 +1,8 @@
 //! `/metrics`: every metric declared once, in Prometheus' text form.
 
 use super::live::Sample;
-use super::memory;
 use super::stats::{CellOf, Histogram, WorkerStats};
+use crate::load::process;
 use crate::load::signals;
 use crate::load::watch::View;
 use crate::node::Node;
@@ -296,14 +296,10 @@ const METRICS: &[Metric] = &[
     gauge(
         "process_resident_memory_bytes",
         "Resident memory.",
-        Source::Node(|_| memory::resident_bytes() as f64),
+        Source::Node(|_| process::resident_bytes()),
     ),
-    counter("process_cpu_seconds_total", "CPU time.", Source::Node(|_| memory::cpu_seconds())),
-    gauge(
-        "process_open_fds",
-        "File descriptors.",
-        Source::Node(|_| memory::open_descriptors() as f64),
-    ),
+    counter("process_cpu_seconds_total", "CPU time.", Source::Node(|_| process::cpu_seconds())),
+    gauge("process_open_fds", "File descriptors.", Source::Node(|n| n.watch.descriptors())),
 ];
 
 /// All metrics in Prometheus' text form.

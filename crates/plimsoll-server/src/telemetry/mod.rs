@@ -3,6 +3,5 @@
 pub mod live;
 pub mod log;
 pub mod machine;
-pub mod memory;
 pub mod metrics;
 pub mod stats;

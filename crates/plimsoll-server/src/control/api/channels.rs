@@ -2,8 +2,8 @@
 
 use super::requests::{self, Content};
 use super::{ApiError, Outcome, answers, error_object};
+use crate::load::process;
 use crate::node::Node;
-use crate::telemetry::memory;
 use crate::worker::letter::{Order, Report};
 use plimsoll_core::codes::ClientError;
 use plimsoll_core::home::{PublishRequest, Request};
@@ -163,7 +163,7 @@ pub fn info(node: &Node) -> String {
         "num_channels": sum(|s| s.channels_home.get()),
         "num_subs": sum(|s| s.subscriptions.get()),
         "uptime": node.started.elapsed().as_secs(),
-        "process": { "cpu": memory::cpu_seconds(), "rss": memory::resident_bytes() },
+        "process": { "cpu": process::cpu_seconds(), "rss": process::resident_bytes() as u64 },
     }]})
     .to_string()
 }

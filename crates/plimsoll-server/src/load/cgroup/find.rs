@@ -1,9 +1,10 @@
 //! Finds our own cgroup. `/proc/self/cgroup` names it in each hierarchy, the mount table says
 //! where the hierarchies are and which part of them is visible.
 
+use crate::load::Paths;
 use crate::load::files::Desk;
 use crate::load::parse::{lines, number, words};
-use crate::load::{HIERARCHIES_MAX, LEVELS_MAX, Paths};
+use plimsoll_core::limits::{CGROUP_HIERARCHIES_MAX, CGROUP_LEVELS_MAX};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
@@ -100,7 +101,7 @@ fn memberships(text: &[u8]) -> Vec<Membership> {
         // Only version 2 has no controllers in this file, and only it has the number 0.
         (controllers.is_empty() == (id == 0)).then_some(Membership { controllers, path })
     });
-    all.take(HIERARCHIES_MAX).collect()
+    all.take(CGROUP_HIERARCHIES_MAX).collect()
 }
 
 /// A mount of a cgroup hierarchy.
@@ -114,7 +115,7 @@ struct Mount {
 }
 
 fn mounts_of(text: &[u8]) -> Vec<Mount> {
-    lines(text).filter_map(mount_of).take(HIERARCHIES_MAX).collect()
+    lines(text).filter_map(mount_of).take(CGROUP_HIERARCHIES_MAX).collect()
 }
 
 /// `id parent device root point options [field…] - type source options`.
@@ -188,7 +189,7 @@ fn levels(place: &Hierarchy, usual: &Path) -> Vec<PathBuf> {
         .below
         .ancestors()
         .map(|below| top.components().chain(below.components()).collect::<PathBuf>())
-        .take(LEVELS_MAX)
+        .take(CGROUP_LEVELS_MAX)
         .take_while(|dir| dir.is_dir() && !is_machine_root(dir, place.version))
         .collect()
 }

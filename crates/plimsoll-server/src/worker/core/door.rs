@@ -7,7 +7,6 @@ use plimsoll_core::codes::ClientError;
 use plimsoll_core::command::Body;
 use plimsoll_core::limits;
 use plimsoll_core::model::ConnKey;
-use plimsoll_core::session::Phase;
 use plimsoll_overload::admission::{AdmissionClass, Offer};
 use plimsoll_protocol::centrifugo;
 
@@ -20,13 +19,12 @@ pub(super) enum Door {
 }
 
 impl Core {
-    /// Asks for a connection that has not been let in yet; `message` is all that came with its
+    /// Asks for a connection that has not connected yet; `message` is all that came with its
     /// connect: clients ask for their channels, and what they missed of them, in the same frame.
     pub(super) fn at_the_door(&mut self, slot: u32, message: &str, io: &mut impl Io) -> Door {
         let now_ms = self.now.mono_ms;
         let Some(conn) = self.conns.get_mut(slot) else { return Door::Closed };
-        let new = conn.open_mut().is_some_and(|o| o.session.phase() == Phase::New);
-        if !new || conn.let_in || self.line_is_off {
+        if conn.let_in || self.line_is_off {
             return Door::Open;
         }
         let key = conn.key(slot);

@@ -116,10 +116,11 @@ impl Core {
         position: Option<StreamPosition>,
     ) {
         let Some(compressed) = self.conns.get(slot).map(|c| c.compressed) else { return };
-        let class =
-            self.shared.channels.resolve(channel).map_or(Class::Durable, |r| r.options.class);
-        let encoding = Encoding { compressed, join_leave, tier: 0 };
-        let place = self.hub.subscribe(channel, slot, encoding, class);
+        let channels = &self.shared.channels;
+        let place = self.hub.subscribe(channel, slot, Encoding { compressed, join_leave }, || {
+            let options = channels.resolve(channel).map(|r| r.options);
+            options.map_or((Class::Durable, None), |o| (o.class, o.feature))
+        });
         if let Some(local) = self.hub.get_mut(place.channel)
             && let Some(position) = position
         {

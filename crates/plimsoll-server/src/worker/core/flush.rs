@@ -69,7 +69,7 @@ impl Core {
         let mut hot_us = 0;
         while let Some(key) = self.hub.next_dirty(now_ms) {
             if self.hub.subscriber_count(key) < limits::HOT_SUBSCRIBERS || self.stopping {
-                self.flush_channel(key, now_ms, io);
+                self.flush_channel(key, io);
                 continue;
             }
             if now_ms < self.hot_free_ms {
@@ -77,7 +77,7 @@ impl Core {
                 continue;
             }
             let before_us = io.micros();
-            self.flush_channel(key, now_ms, io);
+            self.flush_channel(key, io);
             hot_us += io.micros().saturating_sub(before_us);
         }
         if hot_us >= 1_000 {
@@ -262,22 +262,23 @@ impl Core {
     pub(super) fn flush_if_dirty(&mut self, key: ChannelKey, io: &mut impl Io) {
         if self.hub.is_dirty(key) {
             self.hub.clean(key);
-            self.flush_channel(key, u64::MAX, io);
+            self.flush_channel(key, io);
         }
     }
 
-    /// Writes a channel's frames to all its subscribers, or to those whose batching window ended
-    /// by `due_ms`. Changes no membership: who must go is noted and goes at the end of the turn.
-    fn flush_channel(&mut self, key: ChannelKey, due_ms: u64, io: &mut impl Io) {
+    /// Writes a channel's frames to all its subscribers; the next ones gather for a window if the
+    /// load says so. Changes no membership: who must go is noted and goes at the end of the turn.
+    fn flush_channel(&mut self, key: ChannelKey, io: &mut impl Io) {
         let class = self.hub.get_mut(key).map_or(Class::Durable, |c| c.class);
         for index in 0..self.hub.group_count(key) {
-            let Some(group) = self.hub.take_group(key, index, due_ms) else { continue };
+            let Some(group) = self.hub.take_group(key, index) else { continue };
             self.flush_group(&group, Tag::Channel(key, class), io);
-            let window_ms = self.relief.window_ms(group.encoding.tier);
-            let next_ms = if window_ms == 0 { 0 } else { self.now.mono_ms + window_ms };
-            self.hub.put_back(key, index, group, next_ms);
+            self.hub.put_back(key, index, group);
         }
-        self.hub.keep_dirty(key);
+        let window_ms = u64::from(self.gates.batching_window_ms);
+        if window_ms > 0 {
+            self.hub.hold_until(key, self.now.mono_ms + window_ms);
+        }
     }
 
     fn flush_group(&mut self, group: &Group, tag: Tag, io: &mut impl Io) {

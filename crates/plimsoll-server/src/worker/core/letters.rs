@@ -150,7 +150,7 @@ impl Core {
         {
             return;
         }
-        if self.is_given_up(key, channel, event) {
+        if self.is_given_up(key, event) {
             return self.stats.dropped_ephemeral.add(1);
         }
         let mut payload = std::mem::take(&mut self.scratch);
@@ -191,16 +191,12 @@ impl Core {
     }
 
     /// Is this one of the things that are not sent at the present load, or to so many?
-    fn is_given_up(&mut self, key: ChannelKey, channel: &str, event: &Event) -> bool {
+    fn is_given_up(&mut self, key: ChannelKey, event: &Event) -> bool {
         let Event::Publication(_) = event else {
             return self.gates.presence >= PresenceScope::Counts;
         };
         let Some(local) = self.hub.get_mut(key) else { return true };
-        if local.class != Class::Ephemeral {
-            return false;
-        }
-        let resolved = self.shared.channels.resolve(channel);
-        let typing = resolved.is_ok_and(|r| r.options.feature == Some(Feature::Typing));
+        let typing = local.class == Class::Ephemeral && local.feature == Some(Feature::Typing);
         let most = self.gates.typing.map_or(0, |typing| typing.members_max);
         typing && self.hub.subscriber_count(key) > most as usize
     }

@@ -36,16 +36,12 @@ use plimsoll_core::session::{Context, Effect, Session};
 use plimsoll_core::throttle::Throttle;
 use plimsoll_core::token::TokenVerifier;
 use plimsoll_core::wheel::Wheel;
-use plimsoll_overload::actions::ShedQueues;
 use plimsoll_overload::admission::{Admission, Ticket};
 use plimsoll_overload::gates::Gates;
 use plimsoll_transport::deflate::{Deflater, Inflater};
 use smallvec::SmallVec;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-
-/// Tiers of clients; index 0 is for those without one.
-pub const TIERS_MAX: usize = 8;
 
 /// What all workers of a node share, read-only.
 pub struct Shared {
@@ -96,33 +92,6 @@ impl LoadLine {
     }
 }
 
-/// What the load line asks of the outgoing side of a worker.
-#[derive(Clone, Copy, Debug)]
-pub struct Relief {
-    /// Bytes that all queues of this worker may hold.
-    pub budget_bytes: usize,
-    /// How long a channel gathers after a write, in milliseconds, before the next.
-    pub batching_ms: u32,
-    /// At most so long for the subscribers of each tier.
-    pub batching_ms_max: [u32; TIERS_MAX],
-    /// Which queues to give up, whatever the budget.
-    pub shed: Option<ShedQueues>,
-}
-
-impl Relief {
-    /// Nothing is asked; the default budget is divided among the workers.
-    pub fn of_workers(workers: usize) -> Self {
-        let budget_bytes = limits::OUTBOUND_BYTES_MAX / workers.max(1);
-        let batching_ms_max = [u32::MAX; TIERS_MAX];
-        Self { budget_bytes, batching_ms: 0, batching_ms_max, shed: None }
-    }
-
-    fn window_ms(&self, tier: u8) -> u64 {
-        let most = self.batching_ms_max.get(usize::from(tier)).copied().unwrap_or(0);
-        u64::from(self.batching_ms.min(most))
-    }
-}
-
 /// One worker.
 pub struct Core {
     id: u16,
@@ -154,7 +123,8 @@ pub struct Core {
     behind: Vec<ConnKey>,
     /// What the queues of this worker hold.
     meter: Meter,
-    relief: Relief,
+    /// Bytes that all queues of this worker may hold.
+    queues_bytes_max: usize,
     gates: Gates,
     line_version: u64,
     notices: Notices,
@@ -199,7 +169,7 @@ impl Core {
             slow: Vec::new(),
             behind: Vec::new(),
             meter: Meter::default(),
-            relief: Relief::of_workers(shared.workers),
+            queues_bytes_max: limits::OUTBOUND_BYTES_MAX / shared.workers.max(1),
             gates: Gates::default(),
             line_version: 0,
             notices: Notices::default(),
@@ -231,13 +201,11 @@ impl Core {
 
     fn obey(&mut self, told: Told) {
         self.gates = told.gates;
-        self.relief.batching_ms = told.gates.batching_window_ms;
-        self.relief.shed = told.gates.shed_queues;
         self.line_is_off = told.line_is_off;
         let mine = told.gates.accepts_per_s / self.shared.workers.max(1) as f64;
         self.door.steer(self.now.mono_ms, mine, told.gates.admission);
         if told.outbound_budget_bytes > 0 {
-            self.relief.budget_bytes = told.outbound_budget_bytes / self.shared.workers.max(1);
+            self.queues_bytes_max = told.outbound_budget_bytes / self.shared.workers.max(1);
         }
     }
 

@@ -1,13 +1,11 @@
 //! Telling every client about the load, spread over seconds.
 
 use super::Core;
+use plimsoll_core::limits::NOTICE_STEP_MAX;
 use plimsoll_core::session::Phase;
 use std::sync::Arc;
 
-/// Clients told in one step, and milliseconds between two steps: a notice must not be a load of
-/// its own.
-const STEP_MAX: usize = 256;
-/// See [`STEP_MAX`].
+/// Between two steps, in milliseconds.
 const STEP_MS: u64 = 10;
 
 /// The notice that is on its way, and what newcomers are told.
@@ -63,7 +61,7 @@ impl Notices {
         };
         let from = pending.told;
         // The first one at once; late ones in steps, too.
-        let to = due.max(1).min(all).min(from.saturating_add(STEP_MAX)).max(from);
+        let to = due.max(1).min(all).min(from.saturating_add(NOTICE_STEP_MAX)).max(from);
         pending.told = to;
         let apart_ms = pending.spread_ms / all.max(1) as u64;
         pending.next_ms = now_ms.saturating_add(apart_ms.max(STEP_MS));
@@ -132,7 +130,7 @@ mod tests {
             assert_eq!(slots, (0..count).collect::<Vec<_>>(), "{count} {spread_ms}");
             let last = told.last().map_or(0, |(_, at)| *at);
             assert!(last <= spread_ms + late_ms, "{count}: the last one after {last} ms");
-            assert!(most <= STEP_MAX, "{most} in one step");
+            assert!(most <= NOTICE_STEP_MAX, "{most} in one step");
             let half = told.iter().filter(|(_, at)| *at <= spread_ms / 2).count();
             let fair = count as usize * 4 / 10;
             assert!(late_ms > 100 || half >= fair, "{half} of {count} in the first half");

@@ -2,8 +2,9 @@
 //!
 //! A connection that keeps up has no outbox. One that does not has its chunks in order, with two
 //! liberties: what is personal and belongs to no stream (pings, acknowledgements, errors) goes
-//! ahead of them at the next frame's boundary, and what is worth least is dropped first. Whatever
-//! is left out of a channel is written down in `missed`, so that it is told.
+//! ahead of the frames of channels, never of other personal ones, at a frame's boundary; and what
+//! is worth least is dropped first. Whatever is left out of a channel is written down in `missed`,
+//! so that it is told.
 
 use plimsoll_core::hub::ChannelKey;
 use plimsoll_overload::feature::Class;
@@ -149,11 +150,12 @@ impl Outbox {
         }
     }
 
-    /// Behind the frame that is being sent and what is urgent already, before all else.
+    /// Ahead of the frames of channels at the end; behind the frame that is being sent and all
+    /// that is personal, the upgrade's answer and the connect's reply included.
     fn push_ahead(&mut self, chunk: Chunk) {
         self.split_started();
-        let ahead = |c: &Chunk| c.started || c.tag == Tag::Urgent;
-        let at = self.chunks.iter().position(|c| !ahead(c)).unwrap_or(self.chunks.len());
+        let passed = |c: &Chunk| !c.started && matches!(c.tag, Tag::Channel(..));
+        let at = self.chunks.iter().rposition(|c| !passed(c)).map_or(0, |last| last + 1);
         self.chunks.insert(at, chunk);
     }
 
@@ -311,22 +313,25 @@ mod tests {
         for (sent, ahead) in [(0, 0), (3, 12), (12, 12), (13, 34)] {
             let mut o = Outbox::default();
             o.push(meter.share(&stream), 0, DURABLE, 0);
-            o.push(meter.share(&frames(&[5])), 0, Tag::Own, 0);
             o.advance(sent);
             o.push(meter.share(b"\x81\x01a"), 0, Tag::Urgent, 1);
             o.push(meter.share(b"\x81\x01b"), 0, Tag::Urgent, 1);
             let mut expect = stream[sent..ahead.max(sent)].to_vec();
             expect.extend_from_slice(b"\x81\x01a\x81\x01b");
             expect.extend_from_slice(&stream[ahead.max(sent)..]);
-            expect.extend(frames(&[5]));
             assert_eq!(o.len(), expect.len());
             assert_eq!(drain(&mut o), expect, "{sent} sent");
         }
         let mut o = Outbox::default();
         let head = b"HTTP/1.1 101 X\r\n\r\n";
         o.push(meter.share(&[&head[..], &stream].concat()), 3, Tag::Own, 0);
+        o.push(meter.share(&stream), 0, DURABLE, 0);
         o.push(meter.share(b"\x81\x01a"), 0, Tag::Urgent, 1);
-        assert_eq!(drain(&mut o), [&head[3..], b"\x81\x01a", &stream].concat());
+        assert_eq!(drain(&mut o), [&head[3..], &stream, b"\x81\x01a", &stream].concat());
+        // Not even where nothing of it has been sent.
+        o.push(meter.share(head), 0, Tag::Own, 0);
+        o.push(meter.share(b"\x81\x01a"), 0, Tag::Urgent, 1);
+        assert_eq!(drain(&mut o), [&head[..], b"\x81\x01a"].concat());
         assert_eq!(meter.bytes(), 0);
     }
 

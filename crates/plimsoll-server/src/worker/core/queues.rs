@@ -44,7 +44,7 @@ impl Core {
     ) {
         let (now_ms, rest) = (self.now.mono_ms, bytes.len().saturating_sub(from));
         let most = self.shared.policy.client.queue_max_size_bytes;
-        let crowded = self.meter.bytes() > self.relief.budget_bytes;
+        let crowded = self.meter.bytes() > self.queues_bytes_max;
         let Some(conn) = self.conns.get_mut(slot) else { return };
         let (key, open) = (conn.key(slot), conn.is_open());
         let fresh = conn.outbox.is_none();
@@ -106,8 +106,8 @@ impl Core {
         let outbox = self.conns.get(slot).and_then(|c| c.outbox.as_ref());
         let missed: Vec<_> = outbox.map(|o| o.missed().to_vec()).unwrap_or_default();
         for (key, class) in missed {
-            let name = self.hub.get_mut(key).map(|c| Arc::clone(&c.name));
-            let Some(name) = name else { continue };
+            // A channel that nobody here has any more has no name.
+            let name = self.hub.get_mut(key).map(|c| Arc::clone(&c.name)).unwrap_or_default();
             self.stats.fell_behind.add(1);
             let precious = class == Class::Durable;
             self.with_session(slot, io, |s, _, fx| s.fell_behind(&name, precious, fx));
@@ -122,9 +122,8 @@ impl Core {
     /// When the queues of all clients hold too much, the longest are given up first.
     pub(super) fn relieve(&mut self) {
         let now_ms = self.now.mono_ms;
-        let budget = self.relief.budget_bytes;
-        let over = self.meter.bytes() > budget / 100 * 85;
-        let shed = match self.relief.shed {
+        let over = self.meter.bytes() > self.queues_bytes_max / 100 * 85;
+        let shed = match self.gates.shed_queues {
             None if over => Some(ShedQueues { queues_per_pass: 50, bytes_min: 1 }),
             shed => shed,
         };

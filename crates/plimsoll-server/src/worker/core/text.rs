@@ -4,6 +4,7 @@ use super::conn::Stage;
 use super::door::Door;
 use super::{Core, Io};
 use plimsoll_core::codes::Disconnect;
+use plimsoll_core::session::Phase;
 use plimsoll_protocol::centrifugo;
 use plimsoll_transport::deflate::Inflater;
 use plimsoll_transport::ws::{self, Event, Opcode};
@@ -113,10 +114,12 @@ impl Core {
             if open.session.must_wait() {
                 return self.defer(slot, rest, io);
             }
-            match self.at_the_door(slot, rest, io) {
-                Door::Open => {}
-                Door::Wait => return self.defer(slot, rest, io),
-                Door::Closed => return self.refuse_connect(slot, rest, io),
+            if open.session.phase() == Phase::New {
+                match self.at_the_door(slot, rest, io) {
+                    Door::Open => {}
+                    Door::Wait => return self.defer(slot, rest, io),
+                    Door::Closed => return self.refuse_connect(slot, rest, io),
+                }
             }
             self.stats.messages_in.add(1);
             match centrifugo::decode(line) {
