@@ -171,7 +171,11 @@ fn slow_readers_are_cut_and_others_lose_nothing() {
     assert_eq!(cut_for("slow") + cut_for("write_error"), READERS as f64, "cut as slow");
     // A socket of 2 KiB takes minutes to be read to its end; the server's side tells enough.
     let freed = || server.metrics().sum("process_open_fds") <= descriptors;
-    assert!(wait::until(PATIENCE, freed), "sockets of closed connections are kept");
+    assert!(
+        wait::until(PATIENCE, freed),
+        "sockets of closed connections are kept: {:?} descriptors, {descriptors:?} before",
+        server.metrics().sum("process_open_fds")
+    );
     let readable = slow.iter_mut().step_by(2);
     let endings: Vec<Ending> = readable.map(|raw| raw.ending(PATIENCE)).collect();
     for ending in &endings {

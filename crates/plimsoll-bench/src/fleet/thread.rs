@@ -231,6 +231,9 @@ impl Thread {
                 Ok(Order::Report(round)) => self.tell(round),
                 Ok(Order::Probe) => self.phase = Phase::Probing,
                 Ok(Order::Finish) => {
+                    // It may have come in the turn in which the last report was made: who reads
+                    // the books must not find these ends before that.
+                    self.now_us = now_us();
                     self.quiet();
                     self.phase = Phase::Finishing;
                     (0..self.clients.len()).for_each(|at| self.dismiss(at));

@@ -2,6 +2,7 @@
 
 use super::parse;
 use std::path::Path;
+use std::sync::OnceLock;
 
 /// Processor time of this process, user and system, in microseconds.
 pub fn cpu_us() -> u64 {
@@ -136,6 +137,13 @@ impl Descriptors {
     pub fn open(&self) -> Option<u64> {
         if self.by_size { size(&self.path) } else { count(&self.path) }
     }
+}
+
+/// Descriptors of this process that are open now, for the metrics; 0 where that cannot be known.
+pub fn open_descriptors() -> f64 {
+    static HERE: OnceLock<Descriptors> = OnceLock::new();
+    let here = HERE.get_or_init(|| Descriptors::new(Path::new("/proc")));
+    here.open().unwrap_or_default() as f64
 }
 
 fn size(path: &Path) -> Option<u64> {

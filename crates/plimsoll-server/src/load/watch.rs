@@ -160,11 +160,6 @@ impl Watch {
         }
     }
 
-    /// Open descriptors at the last sample; 0 before the first.
-    pub fn descriptors(&self) -> f64 {
-        self.lock().signals.descriptors_used.unwrap_or_default()
-    }
-
     /// Puts an override into force from the next sample on. The audit lines are logged here.
     pub fn set_override(
         &self,

@@ -86,7 +86,7 @@ fn see(node: &Node) -> Seen {
         cpu_s: process::cpu_seconds(),
         connections: node.population.connections() as f64,
         memory_bytes: process::resident_bytes(),
-        descriptors: node.watch.descriptors(),
+        descriptors: process::open_descriptors(),
     }
 }
 

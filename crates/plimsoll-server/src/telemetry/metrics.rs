@@ -299,7 +299,7 @@ const METRICS: &[Metric] = &[
         Source::Node(|_| process::resident_bytes()),
     ),
     counter("process_cpu_seconds_total", "CPU time.", Source::Node(|_| process::cpu_seconds())),
-    gauge("process_open_fds", "File descriptors.", Source::Node(|n| n.watch.descriptors())),
+    gauge("process_open_fds", "File descriptors.", Source::Node(|_| process::open_descriptors())),
 ];
 
 /// All metrics in Prometheus' text form.
