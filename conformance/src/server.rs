@@ -37,11 +37,23 @@ impl Server {
     /// Like [`Server::start`], with these variables in its environment, and with the load line
     /// unless one of them says otherwise.
     pub fn start_with(config: &str, variables: &[(&str, &str)]) -> Self {
+        Self::spawn(command(), config, variables)
+    }
+
+    /// Like [`Server::start_with`], with a limit of open descriptors, soft and hard: the server
+    /// raises the soft one to the hard one.
+    pub fn start_limited(config: &str, variables: &[(&str, &str)], descriptors: usize) -> Self {
+        let mut limited = Command::new("prlimit");
+        limited.arg(format!("--nofile={descriptors}:{descriptors}")).arg(binary());
+        Self::spawn(clean(limited), config, variables)
+    }
+
+    fn spawn(mut command: Command, config: &str, variables: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().expect("a directory for the configuration");
         let file = dir.path().join("plimsoll.toml");
         fs::write(&file, config).expect("the configuration is written");
         let log = File::create(dir.path().join("log")).expect("a file for the log");
-        let mut child = command()
+        let mut child = command
             .args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
             .arg("--config")
             .arg(&file)
@@ -71,6 +83,11 @@ impl Server {
     /// Where metrics, health and admin calls are answered.
     pub fn admin(&self) -> SocketAddr {
         self.admin
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.pid
     }
 
     /// Has the process not ended?
@@ -156,7 +173,10 @@ pub fn run<S: AsRef<OsStr>>(arguments: &[S]) -> (bool, String, String) {
 
 /// Settings come from files and arguments alone; `PLIMSOLL_BIN` would be an unknown one.
 fn command() -> Command {
-    let mut command = Command::new(binary());
+    clean(Command::new(binary()))
+}
+
+fn clean(mut command: Command) -> Command {
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("PLIMSOLL_") {
             command.env_remove(name);

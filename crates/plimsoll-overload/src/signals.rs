@@ -340,11 +340,13 @@ fn outbound(signals: &Signals, rated: &Rated) -> Option<f64> {
 }
 
 fn descriptors(signals: &Signals) -> Option<f64> {
-    let usable = signals.descriptors_limit.map(|limit| {
-        let reserve = (limit / 100.0).max(limits::DESCRIPTORS_RESERVED_MIN).min(limit / 4.0);
-        limit - reserve
-    });
+    let usable = signals.descriptors_limit.map(|limit| limit - descriptors_reserved(limit));
     share(signals.descriptors_used, usable)
+}
+
+/// Descriptors of `limit` that are kept back for the admin listener, the backbone and files.
+pub fn descriptors_reserved(limit: f64) -> f64 {
+    (limit / 100.0).max(limits::DESCRIPTORS_RESERVED_MIN).min(limit / 4.0)
 }
 
 fn backbone(signals: &Signals, rated: &Rated) -> Option<f64> {

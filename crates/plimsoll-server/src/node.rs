@@ -2,6 +2,7 @@
 
 use crate::config::Config;
 use crate::control::capacity::Capacity;
+use crate::load::process;
 use crate::load::watch::Watch;
 use crate::telemetry::live::Live;
 use crate::telemetry::stats::WorkerStats;
@@ -11,6 +12,7 @@ use crate::worker::letter::{Letter, Order, Report};
 use crate::worker::mailbox::Mailbox;
 use plimsoll_core::limits;
 use plimsoll_core::model::home_of;
+use plimsoll_overload::signals::descriptors_reserved;
 use rustix::fd::OwnedFd;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -28,6 +30,62 @@ pub struct HandedOff {
     pub stream: TcpStream,
     /// What was read.
     pub read: Vec<u8>,
+    /// Its place among the sockets of the node; to be kept as long as the socket.
+    pub place: SocketPlace,
+}
+
+/// Descriptors that a worker has besides its clients': epoll, alarm, listener, and one to spare.
+const DESCRIPTORS_OF_A_WORKER: usize = 4;
+/// Descriptors of the rest of the process: two runtimes, the admin listener, standard streams.
+const DESCRIPTORS_OF_THE_NODE: usize = 16;
+
+/// How many sockets of clients the process may have, so that descriptors remain for the admin
+/// listener and files. Touched when somebody comes or goes.
+pub struct SocketRoom {
+    open: AtomicUsize,
+    most: usize,
+}
+
+impl SocketRoom {
+    /// Room for what `limit` descriptors (`None`: no limit) leave beside `workers` and the reserve.
+    pub fn new(limit: Option<u64>, workers: usize) -> Self {
+        let most = limit.map_or(usize::MAX, |limit| {
+            let usable = limit as f64 - descriptors_reserved(limit as f64);
+            let own = DESCRIPTORS_OF_THE_NODE + workers * DESCRIPTORS_OF_A_WORKER;
+            (usable as usize).saturating_sub(own).max(1)
+        });
+        Self { open: AtomicUsize::new(0), most }
+    }
+
+    /// Takes a place; false when there is none.
+    pub fn enter(&self) -> bool {
+        let fits = self.open.fetch_add(1, Ordering::Relaxed) < self.most;
+        if !fits {
+            self.leave();
+        }
+        fits
+    }
+
+    /// Gives a place back.
+    pub fn leave(&self) {
+        self.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The place of one socket, given back when dropped.
+pub struct SocketPlace(Arc<SocketRoom>);
+
+impl SocketPlace {
+    /// For a socket that has a place already.
+    pub fn held(room: &Arc<SocketRoom>) -> Self {
+        Self(Arc::clone(room))
+    }
+}
+
+impl Drop for SocketPlace {
+    fn drop(&mut self) {
+        self.0.leave();
+    }
 }
 
 /// What every worker holds of the rest of the node.
@@ -39,6 +97,8 @@ pub struct Links {
     pub tickets: Arc<Tickets>,
     /// Connections and users of the node.
     pub population: Arc<Population>,
+    /// Places for sockets.
+    pub room: Arc<SocketRoom>,
 }
 
 /// Callers of the control runtime that wait for reports.
@@ -194,6 +254,7 @@ impl Node {
             handed_off: handed_off_to,
             tickets: Arc::clone(&tickets),
             population: Arc::clone(&population),
+            room: Arc::new(SocketRoom::new(process::descriptor_limit(), count)),
         };
         let stats: Vec<_> = (0..count).map(|_| Arc::<WorkerStats>::default()).collect();
         let alarms = (0..count).map(|_| driver::alarm()).collect::<io::Result<Vec<_>>>()?;
@@ -291,5 +352,29 @@ impl Node {
     /// Does the node stop?
     pub fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sockets_leave_descriptors_for_the_rest() {
+        let most = |limit, workers| SocketRoom::new(limit, workers).most;
+        assert_eq!(most(None, 2), usize::MAX);
+        assert_eq!(most(Some(256), 2), 256 - 64 - 24);
+        assert_eq!(most(Some(1_048_576), 4), 1_048_576 - 10_486 - 32);
+        assert_eq!(most(Some(20), 8), 1, "not none: somebody must be able to come");
+    }
+
+    #[test]
+    fn a_place_is_taken_and_given_back() {
+        let room = Arc::new(SocketRoom { open: AtomicUsize::new(0), most: 2 });
+        assert!(room.enter() && room.enter() && !room.enter());
+        drop(SocketPlace::held(&room));
+        assert!(room.enter() && !room.enter());
+        room.leave();
+        assert!(room.enter());
     }
 }

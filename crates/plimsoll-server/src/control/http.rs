@@ -32,7 +32,7 @@ pub async fn serve_handed_off(
 ) {
     let room = Arc::new(Semaphore::new(limits::HTTP_CONNECTIONS_MAX));
     let calls = Arc::new(Semaphore::new(limits::API_IN_FLIGHT_MAX));
-    while let Some(HandedOff { stream, read }) = sockets.recv().await {
+    while let Some(HandedOff { stream, read, place }) = sockets.recv().await {
         let Ok(permit) = Arc::clone(&room).try_acquire_owned() else { continue };
         let Ok(stream) = TcpStream::from_std(stream) else { continue };
         let (node, calls) = (Arc::clone(&node), Arc::clone(&calls));
@@ -42,7 +42,7 @@ pub async fn serve_handed_off(
                 async move { public(request, &node, &calls, development).await }
             };
             serve_connection(Prefixed { read, at: 0, stream }, handle).await;
-            drop(permit);
+            drop((permit, place));
         });
     }
 }

@@ -237,6 +237,11 @@ const METRICS: &[Metric] = &[
         "Alerts for overload.alert_webhook by outcome.",
         Source::LineBy("outcome", |v| v.alerts.iter().map(|(o, n)| (*o, *n as f64)).collect()),
     ),
+    counter(
+        "plimsoll_accept_pauses_total",
+        "Pauses of 100 ms in accepting because no descriptor was left for clients.",
+        Source::Sum(|s| &s.accept_pauses),
+    ),
     gauge(
         "plimsoll_connects_parked",
         "Connects that wait at the door.",

@@ -99,6 +99,8 @@ pub struct WorkerStats {
     pub errors: Cell,
     /// Sockets accepted, whatever became of them.
     pub accepted: Cell,
+    /// Pauses of accepting because no descriptor was left for clients.
+    pub accept_pauses: Cell,
     /// Lifetimes.
     pub duration_s: Histogram,
     /// Commands received.
@@ -182,6 +184,7 @@ impl Default for WorkerStats {
             rejected: c(),
             errors: c(),
             accepted: c(),
+            accept_pauses: c(),
             duration_s: Histogram::new(DURATION_S),
             messages_in: c(),
             bytes_in: c(),

@@ -22,6 +22,8 @@ const LISTENER: u64 = u64::MAX;
 const WAKER: u64 = u64::MAX - 1;
 /// How long accepting pauses when the process has no descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Between two lines of the log that say so.
+const PAUSE_TOLD: Duration = Duration::from_secs(10);
 /// How long a stopping worker waits for its clients to say goodbye.
 const STOP_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -73,6 +75,7 @@ struct Driver {
     buffer: Box<[u8]>,
     letters: Vec<Letter>,
     accept_again: Option<Instant>,
+    pause_told: Option<Instant>,
     stop_by: Option<Instant>,
 }
 
@@ -94,6 +97,7 @@ pub fn run(setup: Setup) -> std::io::Result<()> {
         buffer,
         letters: Vec::new(),
         accept_again: None,
+        pause_told: None,
         stop_by: None,
     };
     driver.run()
@@ -238,8 +242,15 @@ impl Driver {
 
     fn accept(&mut self) {
         for _ in 0..limits::ACCEPTS_PER_TURN {
+            if !self.sockets.reserve() {
+                return self.pause_accept();
+            }
             let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-            match accept_with(&self.setup.listener, flags) {
+            let accepted = accept_with(&self.setup.listener, flags);
+            if accepted.is_err() {
+                self.sockets.unreserve();
+            }
+            match accepted {
                 Ok(fd) => {
                     let (slot, generation) = self.core.on_accept();
                     if self.sockets.adopt(slot, generation, fd).is_err() {
@@ -256,11 +267,17 @@ impl Driver {
         }
     }
 
-    /// No descriptor left: looking at the listener again at once would spin.
+    /// No descriptor left for clients: looking at the listener again at once would spin. Who comes
+    /// meanwhile waits in the kernel's queue.
     fn pause_accept(&mut self) {
-        tracing::warn!(worker = self.setup.id, "no file descriptor left: accepting pauses");
+        let now = Instant::now();
+        self.setup.stats.accept_pauses.add(1);
+        if self.pause_told.is_none_or(|told| now.duration_since(told) >= PAUSE_TOLD) {
+            self.pause_told = Some(now);
+            tracing::warn!(worker = self.setup.id, "no file descriptor left: accepting pauses");
+        }
         let _ = epoll::delete(&self.sockets.epoll, self.setup.listener.as_fd());
-        self.accept_again = Some(Instant::now() + ACCEPT_PAUSE);
+        self.accept_again = Some(now + ACCEPT_PAUSE);
     }
 
     fn accept_after_pause(&mut self) {

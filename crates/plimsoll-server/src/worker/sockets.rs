@@ -3,7 +3,7 @@
 use super::core::{Io, Sent};
 use super::letter::{Letter, Report};
 use super::mailbox::Mailbox;
-use crate::node::{HandedOff, Links};
+use crate::node::{HandedOff, Links, SocketPlace};
 use plimsoll_core::limits;
 use rustix::event::epoll;
 use rustix::fd::{AsFd, OwnedFd};
@@ -55,10 +55,23 @@ impl Sockets {
         }
     }
 
-    /// Takes an accepted socket under a slot and watches it.
+    /// Takes a place for a socket that is about to be accepted; false when there is none left.
+    pub fn reserve(&self) -> bool {
+        self.links.room.enter()
+    }
+
+    /// Gives that place back: no socket came.
+    pub fn unreserve(&self) {
+        self.links.room.leave();
+    }
+
+    /// Takes an accepted socket, which has a place, under a slot and watches it.
     pub fn adopt(&mut self, slot: u32, generation: u32, fd: OwnedFd) -> rustix::io::Result<()> {
         let data = epoll::EventData::new_u64(u64::from(generation) << 32 | u64::from(slot));
-        epoll::add(&self.epoll, &fd, data, epoll::EventFlags::IN)?;
+        if let Err(error) = epoll::add(&self.epoll, &fd, data, epoll::EventFlags::IN) {
+            self.unreserve();
+            return Err(error);
+        }
         let at = slot as usize;
         if at >= self.fds.len() {
             self.fds.resize_with(at + 1, || None);
@@ -140,14 +153,16 @@ impl Io for Sockets {
     }
 
     fn close(&mut self, slot: u32) {
-        drop(self.take(slot));
+        if self.take(slot).is_some() {
+            self.unreserve();
+        }
     }
 
     fn hand_off(&mut self, slot: u32, read: Vec<u8>) {
         let Some(fd) = self.take(slot) else { return };
         let _ = epoll::delete(&self.epoll, fd.as_fd());
-        let stream = TcpStream::from(fd);
-        if self.links.handed_off.try_send(HandedOff { stream, read }).is_err() {
+        let (stream, place) = (TcpStream::from(fd), SocketPlace::held(&self.links.room));
+        if self.links.handed_off.try_send(HandedOff { stream, read, place }).is_err() {
             self.problem(slot, "no room for another HTTP connection", 503);
         }
     }
