@@ -16,6 +16,12 @@ pub const HANDSHAKE_MS: u64 = 10_000;
 pub const PARKED_CONNECT_MS: u64 = 4_000;
 /// Connects waiting at the door of one worker; each costs a socket and the text that came.
 pub const PARKED_CONNECTS_MAX: usize = 4_096;
+/// How long clients of the protocol wait for the answer to a command, in milliseconds.
+pub const COMMAND_MS: u64 = 5_000;
+/// How long a recovery may wait for its turn, in milliseconds: a little less than that.
+pub const RECOVERY_WAIT_MS: u64 = 4_500;
+/// Recoveries of one worker that wait for their turn; one more is told to ask again.
+pub const RECOVERIES_WAITING_MAX: usize = 4_096;
 /// Body of an HTTP API request, in bytes. A batch of 1,000 publications of 2 KB fits.
 pub const API_BODY_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Commands in one API batch, and channels in one broadcast.
@@ -189,4 +195,5 @@ const _: () = assert!(TOKEN_BYTES_MAX <= MESSAGE_BYTES_MAX);
 const _: () = assert!(RECOVERY_PAGE_MAX <= HISTORY_SIZE_MAX);
 const _: () = assert!(CHANNEL_BUFFER_BYTES_MAX <= TURN_BYTES_MAX);
 const _: () = assert!(PUBLICATIONS_PER_TURN <= MAILBOX_LETTERS_MAX);
+const _: () = assert!(PARKED_CONNECT_MS < RECOVERY_WAIT_MS && RECOVERY_WAIT_MS < COMMAND_MS);
 const _: () = assert!(CLOSE_LINGER_MS < FAILED_CONNECT_LINGER_MS);

@@ -20,6 +20,7 @@ pub mod limits;
 pub mod notice;
 pub mod overrides;
 pub mod picture;
+pub mod recovery;
 pub mod reference;
 pub mod retry;
 pub mod score;

@@ -49,6 +49,11 @@ pub const CPU_STALL_PRESSURE_MAX: f64 = 0.69;
 /// reason of its own and is cut by its own limits; the bytes it holds are what the node feels.
 pub const OUTBOUND_AGE_PRESSURE_MAX: f64 = 0.84;
 
+/// Handshakes count at most as Degraded, where those who come back go first. Closing the door for
+/// their sake would keep those waiting who wait, and clients that only hold sockets must not be
+/// able to do that.
+pub const ACCEPT_PRESSURE_MAX: f64 = 0.94;
+
 /// A backbone that is slow or gone makes the node Degraded and no more: sockets must not be turned
 /// away for it.
 pub const BACKBONE_PRESSURE_MAX: f64 = 0.94;
@@ -133,3 +138,21 @@ pub const ATTEMPTS_MAX: u32 = 3;
 
 /// Slots of a breaker's window: old calls leave it in tenths.
 pub const BREAKER_SLOTS: usize = 10;
+
+/// Share of a worker's time that paced recoveries may take.
+pub const RECOVERY_TIME_RATIO: f64 = 0.25;
+
+/// Time of recoveries that may be spent at once after a pause, in microseconds.
+pub const RECOVERY_BURST_US: f64 = 20_000.0;
+
+/// What a recovery is taken to cost before one was measured, in microseconds.
+pub const RECOVERY_COST_US: f64 = 200.0;
+
+/// What one is taken to cost at most, in microseconds.
+pub const RECOVERY_COST_US_MAX: f64 = 100_000.0;
+
+/// Weight of the last one in the average of their cost.
+pub const RECOVERY_COST_WEIGHT: f64 = 1.0 / 16.0;
+
+/// Longest time that is paid for later, in microseconds.
+pub const RECOVERY_DEBT_US_MAX: f64 = 250_000.0;

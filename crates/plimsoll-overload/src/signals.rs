@@ -29,14 +29,14 @@ pub struct Signals {
     pub outbound_queued_bytes: Option<f64>,
     /// What outbound queues may hold together, in bytes.
     pub outbound_budget_bytes: Option<f64>,
-    /// Age of the oldest queued frame of a connection, 99th percentile over the connections, in
-    /// milliseconds.
+    /// Age of the oldest queued frame of a connection, 99th percentile over the connections of a
+    /// worker, of the worst worker, in milliseconds. Who has nothing queued has age 0.
     pub oldest_frame_age_p99_ms: Option<f64>,
     /// Open descriptors.
     pub descriptors_used: Option<f64>,
     /// Limit of open descriptors.
     pub descriptors_limit: Option<f64>,
-    /// Handshakes that are being worked on.
+    /// Connections accepted and not connected yet, without those parked.
     pub handshakes_in_flight: Option<f64>,
     /// Handshakes that are parked.
     pub handshakes_parked: Option<f64>,
@@ -208,7 +208,13 @@ pub const RESOURCES: [ResourceRow; RESOURCES_COUNT] = [
         10.0,
         "open descriptors / (limit - reserve); the reserve is 1 %, at least 512, at most a quarter",
     ),
-    row(Resource::Accept, "accept", 1.0, 1.0, "handshakes in flight or parked / rated"),
+    row(
+        Resource::Accept,
+        "accept",
+        1.0,
+        1.0,
+        "handshakes in flight / 5 s of the pace, or parked / 4 s of the pace; up to 0.94",
+    ),
     row(Resource::Egress, "egress", 1.0, 1.0, "bytes/s to clients / rated"),
     row(
         Resource::Backbone,
@@ -285,7 +291,8 @@ pub fn pressures(signals: &Signals, rated: &Rated) -> Pressures {
     all.set(Resource::Descriptors, descriptors(signals));
     let in_flight = share(signals.handshakes_in_flight, rated.handshakes_in_flight);
     let parked = share(signals.handshakes_parked, rated.handshakes_parked);
-    all.set(Resource::Accept, larger([in_flight, parked]));
+    let handshakes = larger([in_flight, parked]).map(|p| p.min(limits::ACCEPT_PRESSURE_MAX));
+    all.set(Resource::Accept, handshakes);
     all.set(Resource::Egress, share(signals.egress_bytes_per_s, rated.egress_bytes_per_s));
     all.set(Resource::Backbone, backbone(signals, rated));
     all.set(Resource::Connections, share(signals.connections, rated.connections));
@@ -463,6 +470,8 @@ mod tests {
         let both =
             Signals { handshakes_in_flight: Some(10.0), handshakes_parked: Some(18.0), ..none() };
         check(both, Resource::Accept, Some(0.9));
+        let many = Signals { handshakes_parked: Some(1e6), ..both };
+        check(many, Resource::Accept, Some(0.94));
         check(Signals { connections: Some(500.0), ..none() }, Resource::Connections, Some(0.5));
         check(Signals { egress_bytes_per_s: Some(2e6), ..none() }, Resource::Egress, Some(2.0));
     }

@@ -3,6 +3,7 @@
 use crate::control::capacity::Capacity;
 use plimsoll_capacity::headroom::Load;
 use plimsoll_capacity::measured::{CapacityFile, EndedBy, Resource};
+use plimsoll_core::limits;
 use plimsoll_overload::signals::Rated;
 
 /// Between these the use of the processor at a knee is believed. A knee below was made by
@@ -12,16 +13,26 @@ const CPU_USE: (f64, f64) = (0.50, 0.95);
 /// The ramp of deliveries.
 const DELIVERIES_RAMP: &str = "R4";
 
-/// Rated load for the controller.
-pub fn rated(capacity: &Capacity) -> Rated {
+/// Rated load for the controller of a node with so many workers and this pace of connects.
+pub fn rated(capacity: &Capacity, workers: usize, accepts_per_s: f64) -> Rated {
     let default = Rated::default();
     let file = capacity.source.as_ref().map(|source| &source.file);
     Rated {
         cpu_use_ratio: file.and_then(cpu_use_at_knee).unwrap_or(default.cpu_use_ratio),
         egress_bytes_per_s: capacity.lines.of(Load::Egress),
         connections: capacity.lines.of(Load::Connections),
+        // More than the pace takes in while a client waits is more than can be served in time.
+        handshakes_in_flight: Some(accepts_per_s * seconds(limits::COMMAND_MS)),
+        handshakes_parked: Some(
+            (accepts_per_s * seconds(limits::PARKED_CONNECT_MS))
+                .min((workers * limits::PARKED_CONNECTS_MAX) as f64),
+        ),
         ..default
     }
+}
+
+fn seconds(ms: u64) -> f64 {
+    ms as f64 / 1_000.0
 }
 
 /// Share of its cores that the server used in the step at the knee of deliveries.
@@ -93,7 +104,9 @@ mod tests {
     fn without_a_file() {
         let mut config = Config::default();
         config.policy.client.connection_limit = 50;
-        let rated = rated(&capacity::load(&config).unwrap());
+        let rated = rated(&capacity::load(&config).unwrap(), 2, 100.0);
+        let handshakes = (rated.handshakes_in_flight, rated.handshakes_parked);
+        assert_eq!(handshakes, (Some(500.0), Some(400.0)));
         assert_eq!((rated.connections, rated.egress_bytes_per_s), (Some(50.0), None));
         assert_eq!(rated.cpu_use_ratio, Rated::default().cpu_use_ratio);
     }

@@ -39,8 +39,12 @@ pub struct Counted {
     pub bytes_out: u64,
     /// Connections.
     pub connections: usize,
+    /// Connections accepted and not connected yet, parked ones included.
+    pub handshakes: u64,
     /// Connects that wait at the door.
     pub parked: u64,
+    /// Age of the oldest queued frame, 99th percentile over the connections of the worst worker.
+    pub oldest_frame_age_ms: u64,
     /// Publications accepted and refused since the start.
     pub publications: (u64, u64),
 }
@@ -58,7 +62,13 @@ impl Counted {
             queued_bytes: sum(|w| &w.queued_bytes),
             bytes_out: sum(|w| &w.bytes_out),
             connections,
+            handshakes: sum(|w| &w.handshakes),
             parked: sum(|w| &w.parked),
+            oldest_frame_age_ms: workers
+                .iter()
+                .map(|w| w.oldest_frame_age_ms.get())
+                .max()
+                .unwrap_or(0),
             publications: (sum(|w| &w.publications), sum(|w| &w.publications_refused)),
         }
     }
@@ -126,10 +136,13 @@ impl Gauge {
             descriptors_limit: readings.descriptors.limit,
             egress_bytes_per_s: self.egress(counted),
             connections: Some(counted.connections as f64),
+            handshakes_in_flight: Some(counted.handshakes.saturating_sub(counted.parked) as f64),
             handshakes_parked: Some(counted.parked as f64),
+            oldest_frame_age_p99_ms: Some(counted.oldest_frame_age_ms as f64),
             shed_ratio: self.shed(counted.publications),
-            // Not counted: the oldest frame's age, handshakes under way. There is no backbone.
-            ..Signals::default()
+            // There is no backbone yet: nothing is said of one.
+            backbone_latency_p99_ms: None,
+            backbone_state: None,
         }
     }
 
@@ -228,6 +241,8 @@ mod tests {
         let expect = [
             "loop_lag_p99_ms",
             "outbound_queued_bytes",
+            "oldest_frame_age_p99_ms",
+            "handshakes_in_flight",
             "handshakes_parked",
             "connections",
             "shed_ratio",

@@ -102,7 +102,7 @@ impl Watch {
         let controller = Controller::new(
             controller::Config {
                 score: overload.score,
-                rated: rated(capacity),
+                rated: rated(capacity, workers as usize, accepts_per_s),
                 accepts_per_s,
                 accepts_per_s_min: (overload.accepts_per_second_min as f64).min(accepts_per_s),
                 ..default

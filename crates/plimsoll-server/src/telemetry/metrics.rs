@@ -247,6 +247,21 @@ const METRICS: &[Metric] = &[
         "Connects that wait at the door.",
         Source::Sum(|s| &s.parked),
     ),
+    gauge(
+        "plimsoll_handshakes_in_flight",
+        "Connections accepted and not connected yet, parked ones included.",
+        Source::Sum(|s| &s.handshakes),
+    ),
+    counter(
+        "plimsoll_connects_total",
+        "Connects by kind, whatever became of them. `back`: they asked for what they missed.",
+        Source::Labelled("kind", &[("all", |s| &s.connects), ("back", |s| &s.connects_back)]),
+    ),
+    gauge(
+        "plimsoll_recoveries_waiting",
+        "Recoveries that wait for their turn.",
+        Source::Sum(|s| &s.recoveries_waiting),
+    ),
     counter(
         "plimsoll_refused_total",
         "What was refused because of the load, with a temporary error or (ephemeral) without.",
@@ -254,6 +269,7 @@ const METRICS: &[Metric] = &[
             "what",
             &[
                 ("connect", |s| &s.connects_refused),
+                ("recovery", |s| &s.recoveries_deferred),
                 ("publication", |s| &s.publications_refused),
                 ("ephemeral", |s| &s.ephemeral_throttled),
             ],

@@ -117,6 +117,18 @@ pub struct WorkerStats {
     pub publication_bytes: Cell,
     /// Publications delivered to subscribers.
     pub deliveries: Cell,
+    /// Connections accepted and not connected yet.
+    pub handshakes: Cell,
+    /// Connects, whatever became of them; each connection counts once.
+    pub connects: Cell,
+    /// Those of them that came back: they asked for what they missed.
+    pub connects_back: Cell,
+    /// Recoveries that wait for their turn now.
+    pub recoveries_waiting: Cell,
+    /// Recoveries that were told to ask again.
+    pub recoveries_deferred: Cell,
+    /// Age of the oldest queued frame of a connection, 99th percentile, in milliseconds.
+    pub oldest_frame_age_ms: Cell,
     /// Connects that wait at the door now.
     pub parked: Cell,
     /// Connects refused at the door.
@@ -193,6 +205,12 @@ impl Default for WorkerStats {
             publications: c(),
             publication_bytes: c(),
             deliveries: c(),
+            handshakes: c(),
+            connects: c(),
+            connects_back: c(),
+            recoveries_waiting: c(),
+            recoveries_deferred: c(),
+            oldest_frame_age_ms: c(),
             parked: c(),
             connects_refused: c(),
             publications_refused: c(),

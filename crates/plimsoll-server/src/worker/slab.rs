@@ -26,6 +26,11 @@ impl<T> Slab<T> {
         self.len == 0
     }
 
+    /// How many values are held.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
     /// The slot the next [`Slab::insert`] uses.
     pub fn insert(&mut self, value: T) -> u32 {
         if self.free.is_empty() {
@@ -98,6 +103,15 @@ impl Bits {
         self.0.get(slot as usize / 64).is_some_and(|word| word >> (slot % 64) & 1 == 1)
     }
 
+    /// Those that are set, in order.
+    pub fn ones(&self) -> impl Iterator<Item = u32> + '_ {
+        let words = self.0.iter().enumerate().filter(|(_, word)| **word != 0);
+        words.flat_map(|(at, word)| {
+            let bits = (0..64).filter(move |bit| word >> bit & 1 == 1);
+            bits.map(move |bit| at as u32 * 64 + bit)
+        })
+    }
+
     /// Sets or clears it.
     pub fn set(&mut self, slot: u32, on: bool) {
         let at = slot as usize / 64;
@@ -115,6 +129,16 @@ impl Bits {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn set_bits_are_listed() {
+        let mut bits = Bits::default();
+        for slot in [0, 63, 64, 200, 201] {
+            bits.set(slot, true);
+        }
+        bits.set(200, false);
+        assert_eq!(bits.ones().collect::<Vec<_>>(), [0, 63, 64, 201]);
+    }
 
     #[test]
     fn slots_are_reused_and_chunks_freed() {

@@ -20,6 +20,8 @@ pub(super) struct Conn {
     /// Too much is queued: it is closed at the end of the turn, and nothing more is sent, since
     /// something was left out already.
     pub doomed: bool,
+    /// It counts among the handshakes under way.
+    pub arriving: bool,
     /// It need not wait at the door any more.
     pub let_in: bool,
     /// The user was counted by the registry and the index.
@@ -68,6 +70,7 @@ impl Conn {
             compressed: false,
             paused: false,
             doomed: false,
+            arriving: true,
             let_in: false,
             entered: false,
             opened_ms: now_ms,

@@ -24,11 +24,16 @@ impl Core {
     pub(super) fn at_the_door(&mut self, slot: u32, message: &str, io: &mut impl Io) -> Door {
         let now_ms = self.now.mono_ms;
         let Some(conn) = self.conns.get_mut(slot) else { return Door::Closed };
-        if conn.let_in || self.line_is_off {
+        if conn.let_in {
             return Door::Open;
         }
-        let key = conn.key(slot);
-        match self.door.offer(now_ms, id_of(key), class_of(message), limits::PARKED_CONNECT_MS) {
+        let (key, class) = (conn.key(slot), class_of(message));
+        self.stats.connects.add(1);
+        self.stats.connects_back.add(u64::from(class == AdmissionClass::Resume));
+        if self.line_is_off {
+            return Door::Open;
+        }
+        match self.door.offer(now_ms, id_of(key), class, limits::PARKED_CONNECT_MS) {
             Offer::Admit => {
                 conn.let_in = true;
                 Door::Open
@@ -69,6 +74,13 @@ impl Core {
     pub(super) fn leave_the_door(&mut self, slot: u32) {
         if let Some((_, ticket)) = self.tickets.remove(&slot) {
             self.door.withdraw(ticket);
+        }
+    }
+
+    /// It is connected, or will never be.
+    pub(super) fn end_handshake(&mut self, slot: u32) {
+        if self.conns.get_mut(slot).is_some_and(|c| std::mem::take(&mut c.arriving)) {
+            self.stats.handshakes.sub(1);
         }
     }
 

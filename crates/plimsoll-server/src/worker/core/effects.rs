@@ -35,6 +35,7 @@ impl Core {
                     false => self.send_urgent(slot, write),
                 }
                 if matches!(body, ReplyBody::Connect(_)) {
+                    self.end_handshake(slot);
                     self.release_held(slot);
                     self.greet(slot);
                 }
@@ -43,7 +44,9 @@ impl Core {
                 self.stats.error_replies.add(1);
                 self.send_urgent(slot, |out| centrifugo::write_error(out, id, error));
             }
-            Effect::Ask { id, channel, request } => self.ask(slot, id, channel, request, io),
+            Effect::Ask { id, channel, request } => {
+                self.ask_in_turn(slot, id, channel, request, io);
+            }
             Effect::Activate { channel, join_leave, position } => {
                 self.activate(slot, &channel, join_leave, position);
             }
@@ -225,6 +228,7 @@ impl Core {
 
     /// From now on nothing is read; the socket closes when the peer does, or after a moment.
     pub(super) fn start_closing(&mut self, slot: u32) {
+        self.end_handshake(slot);
         let until_ms = self.now.mono_ms.saturating_add(limits::CLOSE_LINGER_MS);
         if let Some(conn) = self.conns.get_mut(slot) {
             conn.stage = Stage::Closing { until_ms, shut: false };
@@ -248,6 +252,7 @@ impl Core {
     pub(super) fn remove(&mut self, slot: u32, io: &mut impl Io) {
         self.wheel.set(slot, u64::MAX);
         self.leave_the_door(slot);
+        self.end_handshake(slot);
         self.special.set(slot, false);
         if let Some(conn) = self.conns.remove(slot) {
             if let Some(outbox) = conn.outbox {

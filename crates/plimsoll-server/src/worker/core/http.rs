@@ -31,6 +31,7 @@ impl Core {
     /// A socket was accepted; the returned slot is its name from now on.
     pub fn on_accept(&mut self) -> (u32, u32) {
         self.stats.accepted.add(1);
+        self.stats.handshakes.add(1);
         self.next_generation = self.next_generation.wrapping_add(1);
         let timeout = self.shared.policy.client.stale_close_delay_ms.min(limits::HANDSHAKE_MS);
         let conn = Conn::new(self.next_generation, self.now.mono_ms, timeout);
@@ -99,6 +100,7 @@ impl Core {
             }
             Next::HandOff => {
                 self.wheel.set(slot, u64::MAX);
+                self.end_handshake(slot);
                 self.conns.remove(slot);
                 io.hand_off(slot, bytes.to_vec());
             }

@@ -1,6 +1,7 @@
 //! Between sessions and the homes of channels, here or on another worker.
 
 use super::super::letter::Letter;
+use super::recovery::recovers;
 use super::{Core, Io};
 use plimsoll_core::codes::ClientError;
 use plimsoll_core::home::{Answer, Event, Request};
@@ -88,7 +89,11 @@ impl Core {
                 return (Answer::Error(ClientError::TOO_MANY_REQUESTS), None);
             }
         }
+        let began_us = recovers(&request).then(|| io.micros());
         let outcome = self.home.handle(from, channel, request, self.now.mono_ms);
+        if let Some(began_us) = began_us {
+            self.recoveries.pace.home_took(io.micros().saturating_sub(began_us));
+        }
         match &outcome.event {
             Some(Event::Publication(publication)) => {
                 self.stats.publications.add(1);
@@ -119,7 +124,7 @@ impl Core {
         }
     }
 
-    fn on_answer(
+    pub(super) fn on_answer(
         &mut self,
         conn: ConnKey,
         id: u32,
@@ -136,7 +141,12 @@ impl Core {
             }
             return;
         }
+        let recovered = matches!(&answer, Answer::Subscribed(s) if s.recovery.is_some());
+        let began_us = recovered.then(|| io.micros());
         self.with_session(conn.slot, io, |s, cx, fx| s.on_answer(id, channel, answer, cx, fx));
+        if let Some(began_us) = began_us {
+            self.recoveries.pace.answer_took(io.micros().saturating_sub(began_us));
+        }
         if self.conns.get(conn.slot).is_some_and(|c| c.paused) {
             self.resume(conn.slot, io);
         }

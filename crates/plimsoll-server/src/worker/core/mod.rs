@@ -14,6 +14,7 @@ mod letters;
 mod notice;
 mod outbox;
 mod queues;
+mod recovery;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -39,6 +40,7 @@ use plimsoll_core::wheel::Wheel;
 use plimsoll_overload::admission::{Admission, Ticket};
 use plimsoll_overload::gates::Gates;
 use plimsoll_transport::deflate::{Deflater, Inflater};
+use recovery::Recoveries;
 use smallvec::SmallVec;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -134,6 +136,8 @@ pub struct Core {
     /// Connections that wait at the door, with their generation.
     tickets: Map<u32, (u32, Ticket)>,
     next_relief_ms: u64,
+    next_ages_ms: u64,
+    recoveries: Recoveries,
     /// Until then hot channels gather.
     hot_free_ms: u64,
     spare_effects: Vec<Vec<Effect>>,
@@ -178,6 +182,8 @@ impl Core {
             door: Admission::new(now.mono_ms, f64::MAX, limits::PARKED_CONNECTS_MAX),
             tickets: map::with_seed(seed ^ 5),
             next_relief_ms: now.mono_ms,
+            next_ages_ms: now.mono_ms,
+            recoveries: Recoveries::default(),
             hot_free_ms: 0,
             spare_effects: Vec::new(),
             next_sweep_ms: now.mono_ms,
@@ -219,7 +225,9 @@ impl Core {
         let door = door.map_or(u64::MAX, |at| at.saturating_sub(self.now.mono_ms));
         let notice = self.notices.wait_ms(self.now.mono_ms);
         let wheel = self.wheel.wait_ms(self.now.mono_ms).unwrap_or(u64::MAX);
-        wheel.min(sweep).min(held).min(door).min(notice)
+        let recovery = self.recoveries.due_ms();
+        let recovery = recovery.map_or(u64::MAX, |at| at.saturating_sub(self.now.mono_ms));
+        wheel.min(sweep).min(held).min(door).min(notice).min(recovery)
     }
 
     /// Handles all deadlines that have passed.
@@ -231,6 +239,8 @@ impl Core {
         }
         self.tell_notices();
         self.open_the_door(io);
+        self.serve_recoveries(io);
+        self.watch_ages();
         let mut due = std::mem::take(&mut self.due);
         self.wheel.expire(self.now.mono_ms, &mut due);
         for slot in due.drain(..) {

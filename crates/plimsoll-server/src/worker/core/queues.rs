@@ -6,6 +6,7 @@ use super::{Core, Io};
 use plimsoll_core::limits;
 use plimsoll_overload::actions::ShedQueues;
 use plimsoll_overload::feature::Class;
+use plimsoll_overload::limits::SAMPLE_INTERVAL_MS;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -149,6 +150,29 @@ impl Core {
             self.behind.push(key);
             self.recount(slot, before);
         }
+    }
+
+    /// How old the oldest queued frame is, 99th percentile over this worker's connections: exact,
+    /// since all but the blocked ones have none. The worst hundredth is left out, and at least
+    /// one: a reader that stands still has a reason of its own.
+    pub(super) fn watch_ages(&mut self) {
+        let now_ms = self.now.mono_ms;
+        if now_ms < self.next_ages_ms {
+            return;
+        }
+        self.next_ages_ms = now_ms + SAMPLE_INTERVAL_MS;
+        if self.stats.queued_chunks.get() == 0 {
+            return self.stats.oldest_frame_age_ms.set(0);
+        }
+        let oldest = |slot| self.conns.get(slot)?.outbox.as_ref()?.oldest_ms();
+        let ages = self.special.ones().filter_map(oldest).map(|at| now_ms.saturating_sub(at));
+        let mut ages: Vec<u64> = ages.collect();
+        let left_out = self.conns.len().div_ceil(100);
+        let age_ms = match left_out < ages.len() {
+            true => *ages.select_nth_unstable_by(left_out, |a, b| b.cmp(a)).1,
+            false => 0,
+        };
+        self.stats.oldest_frame_age_ms.set(age_ms);
     }
 
     /// Drops a slow client's queue but for the frame that is cut.
