@@ -2,6 +2,7 @@
 //! channel. Everything that must have one order for everybody passes here.
 
 mod exchange;
+mod presence;
 
 pub use exchange::{Answer, Event, Outcome, PublishRequest, Request, SubscribeRequest, Subscribed};
 
@@ -10,21 +11,25 @@ use crate::codes::ClientError;
 use crate::history::{Retention, Stream};
 use crate::limits;
 use crate::map::{self, Map};
-use crate::model::{ClientId, ClientInfo, Epoch, Publication, Since, StreamPosition};
+use crate::model::{ClientId, Epoch, Publication, Since, StreamPosition};
 use crate::policy::{ChannelOptions, RecoveryMode};
+use crate::presence::{Figures, Roster};
+use plimsoll_overload::gates::Gates;
 use smallvec::SmallVec;
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashSet, VecDeque};
+use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
 
 struct Channel {
     stream: Option<Stream>,
-    members: Option<Box<Map<ClientId, ClientInfo>>>,
+    roster: Option<Box<Roster>>,
     /// Subscriptions by worker index.
     interest: SmallVec<[u32; 4]>,
     version: Option<Box<Version>>,
     /// When the sweep looks at this channel; `u64::MAX` = not planned.
     sweep_ms: u64,
+    /// When something is to be told; `u64::MAX` = nothing is planned.
+    due_ms: u64,
 }
 
 /// The last version published, remembered for a while.
@@ -36,8 +41,14 @@ struct Version {
 
 impl Default for Channel {
     fn default() -> Self {
-        let interest = SmallVec::new();
-        Self { stream: None, members: None, interest, version: None, sweep_ms: u64::MAX }
+        Self {
+            stream: None,
+            roster: None,
+            interest: SmallVec::new(),
+            version: None,
+            sweep_ms: u64::MAX,
+            due_ms: u64::MAX,
+        }
     }
 }
 
@@ -49,6 +60,14 @@ pub struct Home {
     seed: u64,
     epochs: u64,
     sweeps: BinaryHeap<Reverse<(u64, Arc<str>)>>,
+    /// Channels that have something to tell, and when.
+    dues: BinaryHeap<Reverse<(u64, Arc<str>)>>,
+    /// Channels that keep something back until the gates change.
+    held: Map<Arc<str>, ()>,
+    /// What is told beside the events of requests.
+    told: VecDeque<(Arc<str>, Event)>,
+    gates: Gates,
+    figures: Figures,
     keys: Map<(Arc<str>, Box<str>), Option<StreamPosition>>,
     key_order: VecDeque<(u64, Arc<str>, Box<str>)>,
 }
@@ -68,6 +87,11 @@ impl Home {
             seed,
             epochs: 0,
             sweeps: BinaryHeap::new(),
+            dues: BinaryHeap::new(),
+            held: map::with_seed(seed ^ 4),
+            told: VecDeque::new(),
+            gates: Gates::default(),
+            figures: Figures::default(),
             keys: map::with_seed(seed ^ 1),
             key_order: VecDeque::new(),
         }
@@ -118,9 +142,9 @@ impl Home {
         let options = resolved.options;
         let mut event = None;
         let answer = match request {
-            Request::Subscribe(r) => self.subscribe(from, name, options, r, now_ms, &mut event),
+            Request::Subscribe(r) => self.subscribe(from, name, options, r, now_ms),
             Request::Unsubscribe { member, announce } => {
-                self.unsubscribe(from, name, member, announce, now_ms, &mut event)
+                self.unsubscribe(from, name, options, member.map(|m| (m, announce)), now_ms)
             }
             Request::Publish(r) => self.publish(name, options, r, now_ms, &mut event),
             Request::Presence => self.presence(name),
@@ -165,7 +189,6 @@ impl Home {
         options: &ChannelOptions,
         request: SubscribeRequest,
         now_ms: u64,
-        event: &mut Option<Event>,
     ) -> Answer {
         if !self.has_room(name) {
             return Answer::Error(ClientError::LIMIT_EXCEEDED);
@@ -183,7 +206,6 @@ impl Home {
             self.plan_sweep(name, options, now_ms);
             return Answer::Error(ClientError::UNRECOVERABLE_POSITION);
         }
-        let seed = self.seed;
         let channel = self.channels.entry(Arc::clone(name)).or_default();
         if let Some(worker) = from.map(usize::from) {
             if channel.interest.len() <= worker {
@@ -193,11 +215,7 @@ impl Home {
         }
         let member = request.member.as_ref().map(|info| info.client);
         if let Some(info) = request.member {
-            if request.announce {
-                *event = Some(Event::Join(Arc::new(info.clone())));
-            }
-            let members = channel.members.get_or_insert_with(|| Box::new(map::with_seed(seed ^ 2)));
-            members.insert(info.client, info);
+            self.enter(name, options, info, request.announce, now_ms);
         }
         self.plan_sweep(name, options, now_ms);
         let since_offset = request.recover.map_or(0, |s| s.offset);
@@ -209,21 +227,16 @@ impl Home {
         &mut self,
         from: Option<u16>,
         name: &Arc<str>,
-        member: Option<ClientId>,
-        announce: bool,
+        options: &ChannelOptions,
+        member: Option<(ClientId, bool)>,
         now_ms: u64,
-        event: &mut Option<Event>,
     ) -> Answer {
         let Some(channel) = self.channels.get_mut(name) else { return Answer::Done };
         if let Some(count) = from.and_then(|w| channel.interest.get_mut(usize::from(w))) {
             *count = count.saturating_sub(1);
         }
-        if let (Some(client), Some(members)) = (member, channel.members.as_mut()) {
-            let left = members.remove(&client);
-            if members.is_empty() {
-                channel.members = None;
-            }
-            *event = left.filter(|_| announce).map(|info| Event::Leave(Arc::new(info)));
+        if let Some((client, announce)) = member {
+            self.exit(name, options, client, announce, now_ms);
         }
         self.settle(name, now_ms);
         Answer::Done
@@ -301,22 +314,6 @@ impl Home {
         false
     }
 
-    fn presence(&self, name: &str) -> Answer {
-        let members = self.channels.get(name).and_then(|c| c.members.as_ref());
-        let Some(members) = members else { return Answer::Presence(Vec::new()) };
-        if members.len() > limits::PRESENCE_ENTRIES_MAX {
-            return Answer::Error(ClientError::LIMIT_EXCEEDED);
-        }
-        Answer::Presence(members.values().cloned().collect())
-    }
-
-    fn stats(&self, name: &str) -> Answer {
-        let members = self.channels.get(name).and_then(|c| c.members.as_ref());
-        let Some(members) = members else { return Answer::Stats { clients: 0, users: 0 } };
-        let users: HashSet<&str> = members.values().map(|m| &*m.user).collect();
-        Answer::Stats { clients: members.len(), users: users.len() }
-    }
-
     fn history(
         &mut self,
         name: &Arc<str>,
@@ -367,7 +364,11 @@ impl Home {
         let rules = Arc::clone(&self.rules);
         let Ok(resolved) = rules.resolve(name) else { return };
         let Some(channel) = self.channels.get_mut(name) else { return };
-        let used = channel.interest.iter().any(|n| *n > 0) || channel.members.is_some();
+        let watched = channel.interest.iter().any(|n| *n > 0);
+        if channel.roster.as_ref().is_some_and(|r| r.is_empty() && !(watched && r.owes())) {
+            channel.roster = None;
+        }
+        let used = watched || channel.roster.is_some();
         if let Some(stream) = &mut channel.stream {
             stream.expire(now_ms, retention(resolved.options));
             if !used && stream.is_forgotten(now_ms) {
@@ -379,6 +380,7 @@ impl Home {
         }
         if !used && channel.stream.is_none() && channel.version.is_none() {
             self.channels.remove(name);
+            self.held.remove(name);
         } else {
             self.plan_sweep(name, resolved.options, now_ms);
         }

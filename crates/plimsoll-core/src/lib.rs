@@ -13,6 +13,7 @@ pub mod limits;
 pub mod map;
 pub mod model;
 pub mod policy;
+pub mod presence;
 pub mod rate;
 pub mod session;
 pub mod throttle;

@@ -93,6 +93,21 @@ pub const HISTORY_META_TTL_MS: u64 = 720 * 3_600 * 1_000;
 pub const EMPTY_STREAM_MS: u64 = 600_000;
 /// Entries in one presence reply; above it the reply is error 106 and stats remain.
 pub const PRESENCE_ENTRIES_MAX: usize = 20_000;
+/// Joins and leaves of a channel that wait to be told; above it only their number is.
+pub const PRESENCE_CHANGES_MAX: usize = 512;
+/// Entries of a channel whose connection is away and may be back; above it a leave is told at
+/// once. As many as one presence reply holds.
+pub const PRESENCE_AWAY_MAX: usize = PRESENCE_ENTRIES_MAX;
+/// Entries of one user that a new connection may move into, looked at one by one.
+pub const PRESENCE_AWAY_TRIED_MAX: usize = 16;
+/// Between two tellings of the mere number of members of a channel at least, in milliseconds.
+pub const PRESENCE_COUNTS_MS: u64 = 2_000;
+/// Between two calls to all subscribers of a channel to ask who is there, in milliseconds.
+pub const PRESENCE_RESYNC_MS: u64 = 10_000;
+/// Over how long is told what was kept back when the load is gone, in milliseconds.
+pub const RELEASE_SPREAD_MS: u64 = 5_000;
+/// Channels with something to tell that are looked at in one turn; the others follow.
+pub const DUE_CHANNELS_PER_TURN: usize = 256;
 /// Channels listed by one API `channels` call.
 pub const CHANNELS_LISTED_MAX: usize = 100_000;
 

@@ -25,6 +25,12 @@ pub struct ChannelOptions {
     pub join_leave: bool,
     /// Tell all subscribers, asked or not.
     pub force_push_join_leave: bool,
+    /// A member that is back within so many milliseconds has not left; 0 = every leave is told.
+    pub presence_leave_debounce_ms: u64,
+    /// Joins and leaves are gathered for so many milliseconds; 0 = each is told at once.
+    pub presence_coalesce_ms: u64,
+    /// Channels with more members are told their number only; 0 = no such limit.
+    pub presence_roster_max: usize,
     /// Publications kept; 0 = no history.
     pub history_size: usize,
     /// How long a publication is kept, in milliseconds; 0 = no history.
@@ -83,6 +89,9 @@ impl Default for ChannelOptions {
             presence: false,
             join_leave: false,
             force_push_join_leave: false,
+            presence_leave_debounce_ms: 0,
+            presence_coalesce_ms: 0,
+            presence_roster_max: 0,
             history_size: 0,
             history_ttl_ms: 0,
             history_meta_ttl_ms: limits::HISTORY_META_TTL_MS,

@@ -3,6 +3,7 @@
 use crate::codes::ClientError;
 use crate::history::{Page, Recovery};
 use crate::model::{ClientId, ClientInfo, Publication, Since, StreamPosition};
+use crate::presence::Told;
 use std::sync::Arc;
 
 /// What a worker (or the API) asks of a channel's home.
@@ -112,13 +113,12 @@ pub struct Subscribed {
 pub enum Event {
     /// Something was published.
     Publication(Arc<Publication>),
-    /// Somebody came.
-    Join(Arc<ClientInfo>),
-    /// Somebody went.
-    Leave(Arc<ClientInfo>),
+    /// Who came or went, or how many are there: for those that want joins and leaves.
+    Presence(Told),
 }
 
-/// Answer and event of one request. The answer goes first.
+/// Answer and event of one request. The answer goes first, then the event, then what
+/// [`Home::take_told`](super::Home::take_told) has.
 pub struct Outcome {
     /// For who asked.
     pub answer: Answer,

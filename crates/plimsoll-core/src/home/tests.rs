@@ -1,7 +1,9 @@
 //! The home worker's channel state, driven by hand.
 
 use super::*;
+use crate::model::ClientInfo;
 use crate::policy::ChannelPolicy;
+use crate::presence::{Change, Told};
 
 fn home(size: usize) -> Home {
     let without_namespace = ChannelOptions {
@@ -36,6 +38,21 @@ fn member(n: u8, user: &str) -> ClientInfo {
     ClientInfo { user: user.into(), client, conn_info: None, chan_info: None }
 }
 
+/// What was told since the last call.
+fn told(h: &mut Home) -> Vec<String> {
+    let events = std::iter::from_fn(|| h.take_told());
+    let text = |(_, event)| match event {
+        Event::Presence(Told::Change(Change::Join(i))) => format!("join {}", i.client.0[0]),
+        Event::Presence(Told::Change(Change::Leave(i))) => format!("leave {}", i.client.0[0]),
+        Event::Presence(Told::Tally(t)) => {
+            let resync = if t.resync { " resync" } else { "" };
+            format!("{} of {}{resync}", t.clients, t.users)
+        }
+        Event::Publication(p) => p.data.to_string(),
+    };
+    events.map(text).collect()
+}
+
 #[test]
 fn interest_follows_subscriptions() {
     let mut h = home(10);
@@ -58,11 +75,13 @@ fn join_and_leave_are_told_once() {
     let mut h = home(0);
     let c: Arc<str> = "a".into();
     let r = SubscribeRequest { member: Some(member(1, "u")), announce: true, ..Default::default() };
-    let joined = h.handle(Some(0), &c, Request::Subscribe(r), 0);
-    assert!(matches!(joined.event, Some(Event::Join(_))));
+    h.handle(Some(0), &c, Request::Subscribe(r), 0);
+    assert_eq!(told(&mut h), ["join 1"]);
     let gone = Request::Unsubscribe { member: Some(ClientId([1; 16])), announce: true };
-    assert!(matches!(h.handle(Some(0), &c, gone.clone(), 0).event, Some(Event::Leave(_))));
-    assert!(h.handle(Some(0), &c, gone, 0).event.is_none());
+    h.handle(Some(0), &c, gone.clone(), 0);
+    assert_eq!(told(&mut h), ["leave 1"]);
+    h.handle(Some(0), &c, gone, 0);
+    assert!(told(&mut h).is_empty());
     assert!(h.is_empty(), "nothing is kept for a channel that nobody uses");
 }
 

@@ -8,7 +8,7 @@ mod reply;
 
 pub use command::{BadCommand, decode, lines};
 pub use reply::{
-    PING, write_error, write_info, write_join, write_leave, write_pub, write_publication,
+    PING, write_error, write_info, write_presence, write_pub, write_publication,
     write_push, write_reply,
 };
 

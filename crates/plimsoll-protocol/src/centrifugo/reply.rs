@@ -6,6 +6,7 @@
 use crate::json::{push_number, push_string};
 use plimsoll_core::codes::ClientError;
 use plimsoll_core::model::{ClientInfo, Publication};
+use plimsoll_core::presence::{Change, Told};
 use plimsoll_core::session::{ConnectResult, Push, ReplyBody, SubscribeResult};
 
 /// The server's ping.
@@ -122,14 +123,24 @@ pub fn write_publication(out: &mut Out, channel: &str, publication: &Publication
     put(out, "}}");
 }
 
-/// Somebody came.
-pub fn write_join(out: &mut Out, channel: &str, info: &ClientInfo) {
-    write_member(out, channel, "join", info);
-}
-
-/// Somebody went.
-pub fn write_leave(out: &mut Out, channel: &str, info: &ClientInfo) {
-    write_member(out, channel, "leave", info);
+/// Who came or went, or how many are there. The protocol has no push for the latter: it is a
+/// message of no channel, like the notices of the load.
+pub fn write_presence(out: &mut Out, channel: &str, told: &Told) {
+    let tally = match told {
+        Told::Change(Change::Join(info)) => return write_member(out, channel, "join", info),
+        Told::Change(Change::Leave(info)) => return write_member(out, channel, "leave", info),
+        Told::Tally(tally) => tally,
+    };
+    put(out, "{\"push\":{\"message\":{\"data\":{\"plimsoll\":{\"type\":\"presence\",");
+    write_channel(out, channel);
+    put(out, ",\"clients\":");
+    push_number(out, tally.clients as u64);
+    put(out, ",\"users\":");
+    push_number(out, tally.users as u64);
+    if tally.resync {
+        put(out, ",\"resync\":true");
+    }
+    put(out, "}}}}}");
 }
 
 fn write_member(out: &mut Out, channel: &str, what: &str, info: &ClientInfo) {
@@ -309,6 +320,8 @@ fn str_of(text: &[u8]) -> &str {
 mod tests {
     use super::*;
     use plimsoll_core::model::{ClientId, Epoch, StreamPosition};
+    use plimsoll_core::presence::Tally;
+    use std::sync::Arc;
 
     fn text(write: impl FnOnce(&mut Out)) -> String {
         let mut out = Vec::new();
@@ -340,6 +353,20 @@ mod tests {
                 r#""offset":1,"tags":{"k":"v"},"epoch":"aaaaaaaa"}}}"#
             )
         );
+    }
+
+    #[test]
+    fn presence_is_told_by_member_or_by_number() {
+        let told = |told| text(|out| write_presence(out, "a", &told));
+        let leave = told(Told::Change(Change::Leave(Arc::new(info()))));
+        assert!(leave.starts_with(r#"{"push":{"channel":"a","leave":{"info":{"user":"u\"1""#));
+        for (resync, more) in [(false, ""), (true, r#","resync":true"#)] {
+            let tally = Tally { clients: 3, users: 2, resync };
+            let want = format!(
+                r#"{{"push":{{"message":{{"data":{{"plimsoll":{{"type":"presence","channel":"a","clients":3,"users":2{more}}}}}}}}}}}"#
+            );
+            assert_eq!(told(Told::Tally(tally)), want);
+        }
     }
 
     #[test]

@@ -317,6 +317,13 @@ impl Checker<'_> {
         if options.force_push_join_leave && !options.join_leave {
             self.warn(format!("{section}: force_push_join_leave does nothing without join_leave"));
         }
+        let debounces = options.presence_leave_debounce_ms > 0 || options.presence_coalesce_ms > 0;
+        if debounces && !options.presence && !options.join_leave {
+            self.warn(format!(
+                "{section}: presence_leave_debounce and presence_coalesce do nothing without \
+                 presence or join_leave"
+            ));
+        }
         if let Some(pattern) = &options.channel_regex
             && let Err(error) = regex_lite::Regex::new(pattern)
         {

@@ -120,6 +120,19 @@ const METRICS: &[Metric] = &[
         "Joins and leaves told.",
         Source::Sum(|s| &s.presence_updates),
     ),
+    counter(
+        "plimsoll_presence_events_saved_total",
+        "Joins and leaves not told: the member was back in time, they undid each other, or only \
+         the number of members was told.",
+        Source::Labelled(
+            "reason",
+            &[
+                ("debounced", |s| &s.presence_debounced),
+                ("coalesced", |s| &s.presence_coalesced),
+                ("suppressed", |s| &s.presence_suppressed),
+            ],
+        ),
+    ),
     gauge(
         "realtime_online_users",
         "Distinct user ids now.",

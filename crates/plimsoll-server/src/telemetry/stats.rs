@@ -151,8 +151,14 @@ pub struct WorkerStats {
     pub queued_bytes: Cell,
     /// Messages or parts of them queued for sockets that are full.
     pub queued_chunks: Cell,
-    /// Joins and leaves of members.
+    /// Joins and leaves told.
     pub presence_updates: Cell,
+    /// Joins and leaves not told because the member was back in time.
+    pub presence_debounced: Cell,
+    /// Joins and leaves not told because they undid each other.
+    pub presence_coalesced: Cell,
+    /// Joins and leaves of which at most the number of members was told.
+    pub presence_suppressed: Cell,
     /// Recoveries that were complete.
     pub recovered: Cell,
     /// Recoveries that were told to be incomplete.
@@ -223,6 +229,9 @@ impl Default for WorkerStats {
             queued_bytes: c(),
             queued_chunks: c(),
             presence_updates: c(),
+            presence_debounced: c(),
+            presence_coalesced: c(),
+            presence_suppressed: c(),
             recovered: c(),
             not_recovered: c(),
             reconnects: c(),

@@ -7,8 +7,8 @@ use plimsoll_core::codes::ClientError;
 use plimsoll_core::home::{Answer, Event, Request};
 use plimsoll_core::hub::ChannelKey;
 use plimsoll_core::model::{ConnKey, Publication, home_of};
+use plimsoll_core::presence::Told;
 use plimsoll_core::session::Left;
-use plimsoll_overload::actions::PresenceScope;
 use plimsoll_overload::feature::{Class, Feature};
 use plimsoll_protocol::centrifugo;
 use plimsoll_transport::ws::{self, Opcode};
@@ -99,13 +99,13 @@ impl Core {
                 self.stats.publications.add(1);
                 self.stats.publication_bytes.add(publication.data.len() as u64);
             }
-            Some(_) => self.stats.presence_updates.add(1),
-            None => {}
+            Some(Event::Presence(_)) | None => {}
         }
         (outcome.answer, outcome.event)
     }
 
-    /// Sends an event to every worker with subscribers, this one included.
+    /// Sends an event to every worker with subscribers, this one included, and after it what the
+    /// home has to tell beside it.
     pub(super) fn distribute(
         &mut self,
         channel: &Arc<str>,
@@ -113,10 +113,26 @@ impl Core {
         received_us: u64,
         io: &mut impl Io,
     ) {
-        let Some(event) = event else { return };
+        if let Some(event) = event {
+            self.spread(channel, &event, received_us, io);
+        }
+        self.tell_presence(received_us, io);
+    }
+
+    /// Sends what the home has to tell by itself.
+    pub(super) fn tell_presence(&mut self, received_us: u64, io: &mut impl Io) {
+        while let Some((channel, event)) = self.home.take_told() {
+            if let Event::Presence(Told::Change(_)) = event {
+                self.stats.presence_updates.add(1);
+            }
+            self.spread(&channel, &event, received_us, io);
+        }
+    }
+
+    fn spread(&mut self, channel: &Arc<str>, event: &Event, received_us: u64, io: &mut impl Io) {
         for worker in self.home.interested(channel) {
             if worker == self.id {
-                self.deliver(channel, &event, received_us, io);
+                self.deliver(channel, event, received_us, io);
             } else {
                 let (channel, event) = (Arc::clone(channel), event.clone());
                 io.post(worker, Letter::Event { channel, event, received_us });
@@ -170,12 +186,8 @@ impl Core {
                 centrifugo::write_publication(&mut payload, channel, p);
                 (Some(received_us), true)
             }
-            Event::Join(info) => {
-                centrifugo::write_join(&mut payload, channel, info);
-                (None, false)
-            }
-            Event::Leave(info) => {
-                centrifugo::write_leave(&mut payload, channel, info);
+            Event::Presence(told) => {
+                centrifugo::write_presence(&mut payload, channel, told);
                 (None, false)
             }
         };
@@ -202,9 +214,7 @@ impl Core {
 
     /// Is this one of the things that are not sent at the present load, or to so many?
     fn is_given_up(&mut self, key: ChannelKey, event: &Event) -> bool {
-        let Event::Publication(_) = event else {
-            return self.gates.presence >= PresenceScope::Counts;
-        };
+        let Event::Publication(_) = event else { return false };
         let Some(local) = self.hub.get_mut(key) else { return true };
         let typing = local.class == Class::Ephemeral && local.feature == Some(Feature::Typing);
         let most = self.gates.typing.map_or(0, |typing| typing.members_max);

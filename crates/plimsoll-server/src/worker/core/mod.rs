@@ -207,6 +207,7 @@ impl Core {
 
     fn obey(&mut self, told: Told) {
         self.gates = told.gates;
+        self.home.obey(&told.gates, self.now.mono_ms);
         self.line_is_off = told.line_is_off;
         let mine = told.gates.accepts_per_s / self.shared.workers.max(1) as f64;
         self.door.steer(self.now.mono_ms, mine, told.gates.admission);
@@ -227,7 +228,8 @@ impl Core {
         let wheel = self.wheel.wait_ms(self.now.mono_ms).unwrap_or(u64::MAX);
         let recovery = self.recoveries.due_ms();
         let recovery = recovery.map_or(u64::MAX, |at| at.saturating_sub(self.now.mono_ms));
-        wheel.min(sweep).min(held).min(door).min(notice).min(recovery)
+        let home = self.home.due_ms().map_or(u64::MAX, |at| at.saturating_sub(self.now.mono_ms));
+        wheel.min(home).min(sweep).min(held).min(door).min(notice).min(recovery)
     }
 
     /// Handles all deadlines that have passed.
@@ -236,6 +238,10 @@ impl Core {
             self.next_sweep_ms = self.now.mono_ms + 1_000;
             self.home.sweep(self.now.mono_ms);
             self.update_gauges();
+        }
+        if self.home.due_ms().is_some_and(|at| at <= self.now.mono_ms) {
+            self.home.on_time(self.now.mono_ms);
+            self.tell_presence(self.received_us, io);
         }
         self.tell_notices();
         self.open_the_door(io);
@@ -325,5 +331,9 @@ impl Core {
         self.stats.channels_home.set(self.home.len() as u64);
         self.stats.channels_local.set(self.hub.channel_count() as u64);
         self.stats.subscriptions.set(self.hub.subscription_count() as u64);
+        let figures = self.home.figures();
+        self.stats.presence_debounced.set(figures.debounced);
+        self.stats.presence_coalesced.set(figures.coalesced);
+        self.stats.presence_suppressed.set(figures.suppressed);
     }
 }

@@ -1,0 +1,212 @@
+//! Who is there, as told by the real server: at once, later, as a number, and again.
+
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "all of it is tests: a panic is how one fails"
+)]
+
+use plimsoll_conformance::client::{Client, PATIENCE};
+use plimsoll_conformance::http;
+use plimsoll_conformance::server::Server;
+use plimsoll_conformance::token::hs256;
+use plimsoll_conformance::wait;
+use serde_json::{Value, json};
+use std::time::Duration;
+
+const SECRET: &str = "a-secret-of-the-conformance-tests-42";
+
+/// Namespaces with these options beside what all have.
+fn config(namespaces: &[(&str, &str)]) -> String {
+    let mut text = format!(
+        "[server]\nworkers = 2\n[http_api]\ninsecure = true\n[admin]\ninsecure = true\n\
+         [client.token]\nhmac_secret_key = \"{SECRET}\"\n"
+    );
+    for (name, options) in namespaces {
+        text += &format!(
+            "\n[[channel.namespaces]]\nname = \"{name}\"\npresence = true\njoin_leave = true\n\
+             force_push_join_leave = true\nallow_subscribe_for_client = true\n\
+             allow_presence_for_client = true\n{options}\n"
+        );
+    }
+    text
+}
+
+/// A server at a level that stays, whatever the machine does.
+fn pinned(namespaces: &[(&str, &str)], level: u64) -> Server {
+    let server = Server::start_with(&config(namespaces), &[]);
+    pin(&server, level);
+    server
+}
+
+fn pin(server: &Server, level: u64) {
+    let address = server.admin();
+    let body = format!(r#"{{"pin_level":{level},"ttl":"10m","reason":"test"}}"#);
+    let head = format!(
+        "POST /admin/overload HTTP/1.1\r\nHost: {address}\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\n",
+        body.len()
+    );
+    assert_eq!(http::request(address, &head, body.as_bytes()).status, 200);
+    let pinned = || server.metrics().sum("plimsoll_load_level") == Some(level as f64);
+    assert!(wait::until(PATIENCE, pinned), "level {level}");
+}
+
+fn connected(server: &Server, user: &str) -> Client {
+    let claims = json!({ "sub": user }).to_string();
+    let token = hs256(r#"{"alg":"HS256","typ":"JWT"}"#, &claims, SECRET.as_bytes());
+    Client::connect(server.clients(), &json!({ "token": token })).expect("a connect")
+}
+
+/// A member, with its connection id.
+fn member(server: &Server, user: &str, channel: &str) -> (Client, String) {
+    let mut client = connected(server, user);
+    client.subscribe(channel);
+    let presence = client.call("presence", &json!({ "channel": channel })).expect("presence");
+    let members = presence["presence"]["presence"].as_object().cloned().expect("members");
+    let mine = members.iter().find(|(_, info)| info["user"] == user).expect("myself");
+    (client, mine.0.clone())
+}
+
+/// What a subscriber is told of presence within a time, in short words.
+fn told(client: &mut Client, within: Duration) -> Vec<String> {
+    let mut all = Vec::new();
+    let deadline = std::time::Instant::now() + within;
+    loop {
+        let left = deadline.saturating_duration_since(std::time::Instant::now());
+        let Some(push) = client.push(left) else { return all };
+        all.extend(words(&push["push"]));
+    }
+}
+
+fn words(push: &Value) -> Option<String> {
+    let user = |info: &Value| info["user"].as_str().unwrap_or_default().to_owned();
+    if push["join"].is_object() {
+        return Some(format!("+{}", user(&push["join"]["info"])));
+    }
+    if push["leave"].is_object() {
+        return Some(format!("-{}", user(&push["leave"]["info"])));
+    }
+    let note = &push["message"]["data"]["plimsoll"];
+    let resync = if note["resync"] == true { " resync" } else { "" };
+    (note["type"] == "presence").then(|| format!("{}/{}{resync}", note["clients"], note["users"]))
+}
+
+/// The next thing a subscriber is told of presence.
+fn next(client: &mut Client, within: Duration) -> String {
+    let mut found = None;
+    wait::until(within, || {
+        let push = client.push(within).unwrap_or_default();
+        found = words(&push["push"]);
+        found.is_some()
+    });
+    found.unwrap_or_else(|| panic!("nothing was told within {within:?}"))
+}
+
+/// Longer than a push takes on a busy machine.
+const SHORT: Duration = Duration::from_millis(400);
+
+#[test]
+fn a_reconnect_within_the_debounce_is_not_told() {
+    let spaces = [("away", "presence_leave_debounce = \"2s\""), ("plain", "")];
+    let server = pinned(&spaces, 0);
+    let mut ann = connected(&server, "ann");
+    ann.subscribe("away:a");
+    assert_eq!(next(&mut ann, PATIENCE), "+ann");
+    let (ben, first) = member(&server, "ben", "away:a");
+    assert_eq!(next(&mut ann, PATIENCE), "+ben");
+
+    drop(ben);
+    std::thread::sleep(SHORT);
+    let params = json!({ "channel": "away:a" });
+    let stats = ann.call("presence_stats", &params).expect("stats")["presence_stats"].clone();
+    assert_eq!((&stats["num_clients"], &stats["num_users"]), (&json!(2), &json!(2)));
+    let (ben, second) = member(&server, "ben", "away:a");
+    assert_eq!(first, second, "the entry that was told");
+    assert_eq!(told(&mut ann, Duration::from_secs(3)), [""; 0]);
+    let debounced = || {
+        let label = "reason=\"debounced\"";
+        server.metrics().labelled("plimsoll_presence_events_saved_total", label) == Some(2.0)
+    };
+    assert!(wait::until(PATIENCE, debounced));
+
+    drop(ben);
+    assert_eq!(told(&mut ann, Duration::from_millis(1_200)), [""; 0]);
+    let push = std::iter::from_fn(|| ann.push(PATIENCE)).find(|p| p["push"]["leave"].is_object());
+    assert_eq!(push.expect("a leave")["push"]["leave"]["info"]["client"], json!(first));
+    // Without a debounce all is told at once, as ever.
+    ann.subscribe("plain:a");
+    drop(member(&server, "ben", "plain:a"));
+    assert_eq!((0..3).map(|_| next(&mut ann, PATIENCE)).collect::<Vec<_>>(), [
+        "+ann", "+ben", "-ben"
+    ]);
+}
+
+#[test]
+fn the_load_decides_how_much_is_told_and_a_gap_is_told() {
+    let server = pinned(&[("plain", ""), ("gather", "presence_coalesce = \"1s\"")], 0);
+    let mut ann = connected(&server, "ann");
+    ann.subscribe("plain:a");
+    ann.subscribe("gather:a");
+    let mut first = [next(&mut ann, PATIENCE), next(&mut ann, PATIENCE)];
+    first.sort();
+    assert_eq!(first, ["+ann", "+ann"]);
+
+    // Normal, where the namespace asks for it: who comes and goes at once is not told.
+    drop(member(&server, "ben", "gather:a"));
+    let (_cid, _) = member(&server, "cid", "gather:a");
+    assert_eq!(told(&mut ann, Duration::from_millis(1_500)), ["+cid"]);
+
+    // Warning: batched.
+    pin(&server, 1);
+    drop(member(&server, "ben", "plain:a"));
+    let (dan, _) = member(&server, "dan", "plain:a");
+    assert_eq!(told(&mut ann, Duration::from_millis(3_000)), ["+dan"]);
+
+    // Degraded: a number.
+    pin(&server, 2);
+    let (_eve, _) = member(&server, "eve", "plain:a");
+    let (_eva, _) = member(&server, "eve", "plain:a");
+    assert_eq!(told(&mut ann, Duration::from_millis(11_000)), ["4/3"]);
+
+    // Critical: nothing, and no answers.
+    pin(&server, 3);
+    drop(dan);
+    assert_eq!(told(&mut ann, Duration::from_millis(2_500)), [""; 0]);
+    assert_eq!(ann.call_error("presence", &json!({ "channel": "plain:a" })), 503);
+
+    // Over: it is told once that something is missing, and all goes on.
+    pin(&server, 0);
+    assert_eq!(next(&mut ann, PATIENCE), "3/2 resync");
+    let (_fay, _) = member(&server, "fay", "plain:a");
+    assert_eq!(told(&mut ann, SHORT), ["+fay"]);
+    let saved = |reason: &str| {
+        let label = format!("reason=\"{reason}\"");
+        server.metrics().labelled("plimsoll_presence_events_saved_total", &label)
+    };
+    assert!(wait::until(PATIENCE, || saved("suppressed") == Some(3.0)));
+    assert_eq!(saved("coalesced"), Some(4.0));
+}
+
+#[test]
+fn a_crowd_is_told_as_a_number() {
+    let server = pinned(&[("crowd", "presence_roster_max = 3")], 0);
+    let mut ann = connected(&server, "ann");
+    ann.subscribe("crowd:a");
+    let mut others: Vec<_> =
+        (0..5).map(|n| member(&server, &format!("u{}", n / 2), "crowd:a")).collect();
+    let joins: Vec<_> = (0..3).map(|_| next(&mut ann, PATIENCE)).collect();
+    assert_eq!(joins, ["+ann", "+u0", "+u0"]);
+    assert_eq!(next(&mut ann, PATIENCE), "6/4");
+    let params = json!({ "channel": "crowd:a" });
+    let stats = ann.call("presence_stats", &params).expect("stats")["presence_stats"].clone();
+    assert_eq!(stats, json!({ "num_clients": 6, "num_users": 4 }));
+    others.truncate(1);
+    let mut last = String::new();
+    wait::until(PATIENCE, || {
+        last = next(&mut ann, PATIENCE);
+        last.contains("resync")
+    });
+    assert_eq!(last, "2/2 resync");
+}
