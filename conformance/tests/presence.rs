@@ -138,9 +138,10 @@ fn a_reconnect_within_the_debounce_is_not_told() {
     // Without a debounce all is told at once, as ever.
     ann.subscribe("plain:a");
     drop(member(&server, "ben", "plain:a"));
-    assert_eq!((0..3).map(|_| next(&mut ann, PATIENCE)).collect::<Vec<_>>(), [
-        "+ann", "+ben", "-ben"
-    ]);
+    assert_eq!(
+        (0..3).map(|_| next(&mut ann, PATIENCE)).collect::<Vec<_>>(),
+        ["+ann", "+ben", "-ben"]
+    );
 }
 
 #[test]

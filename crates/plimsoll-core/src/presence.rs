@@ -205,13 +205,7 @@ impl Roster {
     }
 
     /// A connection is gone. `at_once`: it is not expected back.
-    pub fn exit(
-        &mut self,
-        client: ClientId,
-        announce: bool,
-        at_once: bool,
-        terms: &mut Terms<'_>,
-    ) {
+    pub fn exit(&mut self, client: ClientId, announce: bool, at_once: bool, terms: &mut Terms<'_>) {
         let Some(info) = self.members.remove(&client) else { return };
         if let Some(away) = self.away.as_mut().filter(|_| info.client != client) {
             away.lent.remove(&info.client);
@@ -220,7 +214,11 @@ impl Roster {
         let waiting = self.away.as_ref().map_or(0, |a| a.order.len());
         if wait_ms > 0 && waiting < limits::PRESENCE_AWAY_MAX {
             let until_ms = terms.now_ms.saturating_add(wait_ms);
-            self.away.get_or_insert_with(|| Away::new(self.seed)).add(Gone { info, announce, until_ms });
+            self.away.get_or_insert_with(|| Away::new(self.seed)).add(Gone {
+                info,
+                announce,
+                until_ms,
+            });
             return;
         }
         self.forget(info, announce, terms);
@@ -293,7 +291,7 @@ impl Roster {
         let (o, scope) = (terms.options, terms.scope);
         // Back to joins and leaves only well below: each way back makes all subscribers ask.
         let most = o.presence_roster_max;
-        let bound = if self.crowded { most / 4 * 3 } else { most };
+        let bound = if self.crowded { most * 3 / 4 } else { most };
         self.crowded = most > 0 && self.clients() > bound;
         match scope.scope {
             PresenceScope::Off => Mode::Silent,

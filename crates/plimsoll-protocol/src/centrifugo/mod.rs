@@ -8,8 +8,8 @@ mod reply;
 
 pub use command::{BadCommand, decode, lines};
 pub use reply::{
-    PING, write_error, write_info, write_presence, write_pub, write_publication,
-    write_push, write_reply,
+    PING, write_error, write_info, write_presence, write_pub, write_publication, write_push,
+    write_reply,
 };
 
 /// Query of the WebSocket URL or subprotocol that asks for the Protobuf form.

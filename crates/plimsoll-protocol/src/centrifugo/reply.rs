@@ -362,9 +362,9 @@ mod tests {
         assert!(leave.starts_with(r#"{"push":{"channel":"a","leave":{"info":{"user":"u\"1""#));
         for (resync, more) in [(false, ""), (true, r#","resync":true"#)] {
             let tally = Tally { clients: 3, users: 2, resync };
-            let want = format!(
-                r#"{{"push":{{"message":{{"data":{{"plimsoll":{{"type":"presence","channel":"a","clients":3,"users":2{more}}}}}}}}}}}"#
-            );
+            let note = r#"{"type":"presence","channel":"a","clients":3,"users":2"#;
+            let want =
+                format!(r#"{{"push":{{"message":{{"data":{{"plimsoll":{note}{more}}}}}}}}}}}"#);
             assert_eq!(told(Told::Tally(tally)), want);
         }
     }
