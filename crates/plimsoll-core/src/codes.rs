@@ -96,6 +96,8 @@ disconnects! {
     PERMISSION_DENIED = 3507 "permission denied": "Anonymous users are not allowed.";
     NOT_AVAILABLE = 3508 "not available": "No handler for asynchronous messages.";
     TOO_MANY_ERRORS = 3509 "too many errors": "Nothing but errors from this connection.";
+    IDLE_SHED = 4001 "idle, node is overloaded": "Idle for long, and the node needs the room.";
+    IDLE = 4501 "idle": "The user did nothing for as long as the tier allows.";
 }
 
 impl Disconnect {

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-/// One command. `id` 0: no reply is wanted (only [`Body::Send`] and [`Body::Pong`] may have it).
+/// One command. `id` 0: no reply is wanted (only `Send` and `Pong` may have it).
 #[derive(Debug, PartialEq)]
 pub struct Command<'a> {
     /// Chosen by the client, told back in the reply.
@@ -45,7 +45,10 @@ pub enum Body<'a> {
     /// Application ping, not available in this protocol.
     Ping,
     /// Asynchronous message to the server.
-    Send,
+    Send {
+        /// It says that the user is active, which needs no handler.
+        active: bool,
+    },
     /// Call of an application method.
     Rpc,
     /// New connection token.

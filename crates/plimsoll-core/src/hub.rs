@@ -65,6 +65,9 @@ pub struct LocalChannel {
     pub class: Class,
     /// Which feature they serve.
     pub feature: Option<Feature>,
+    /// Writes never wait longer than this for more frames, in milliseconds: the least that
+    /// anybody was promised who subscribed since the channel was last empty.
+    pub window_ms_max: u32,
     dirty: bool,
     /// Not written before, monotonic milliseconds.
     not_before_ms: u64,
@@ -366,6 +369,7 @@ impl Hub {
             last_offset: None,
             class: nature.0,
             feature: nature.1,
+            window_ms_max: u32::MAX,
             dirty: false,
             not_before_ms: 0,
         };

@@ -17,5 +17,6 @@ pub mod presence;
 pub mod rate;
 pub mod session;
 pub mod throttle;
+pub mod tier;
 pub mod token;
 pub mod wheel;

@@ -4,6 +4,7 @@
 //! builds these types has refused what makes no sense.
 
 use crate::limits;
+use crate::tier::{Tier, TierPolicy};
 use plimsoll_overload::feature::{Class, Feature};
 
 /// How a subscription catches up after it was away.
@@ -214,6 +215,10 @@ pub struct ClientPolicy {
     pub message_rate_limit: u32,
     /// Commands that may come at once; at least the rate.
     pub message_rate_burst: u32,
+    /// Publications of one connection without a tier per second; 0 = no limit. Over it: error 111.
+    pub publish_rate_limit: u32,
+    /// Publications that may come at once; at least the rate.
+    pub publish_rate_burst: u32,
 }
 
 impl Default for ClientPolicy {
@@ -239,6 +244,8 @@ impl Default for ClientPolicy {
             user_personal_channel_namespace: String::new(),
             message_rate_limit: 500,
             message_rate_burst: 1_000,
+            publish_rate_limit: 0,
+            publish_rate_burst: 0,
         }
     }
 }
@@ -282,4 +289,31 @@ pub struct Policy {
     pub client: ClientPolicy,
     /// WebSocket.
     pub websocket: WebSocketPolicy,
+    /// Tiers.
+    pub tiers: TierPolicy,
+}
+
+impl Policy {
+    /// Between two pings for a connection of this tier, in milliseconds; 0 = no pings.
+    pub fn ping_interval_ms(&self, tier: Option<Tier>) -> u64 {
+        self.tiers.of(tier).map_or(self.client.ping_interval_ms, |t| t.ping_interval_ms)
+    }
+
+    /// Publications per second and at once for a connection of this tier, of which `factor`
+    /// (0–1) is left; a rate of 0 = no limit.
+    pub fn publish_limit(&self, tier: Option<Tier>, factor: f32) -> (u32, u32) {
+        let (rate, burst) = match self.tiers.of(tier) {
+            Some(t) => (t.publish_rate_limit, t.publish_rate_burst),
+            None => (self.client.publish_rate_limit, self.client.publish_rate_burst),
+        };
+        // Something is always left, and 0 is no limit.
+        let left = |n: u32| (f64::from(n) * f64::from(factor)).ceil() as u32;
+        (left(rate), left(burst))
+    }
+
+    /// After how long a connection of this tier is closed for being idle, in milliseconds;
+    /// 0 = never.
+    pub fn idle_timeout_ms(&self, tier: Option<Tier>) -> u64 {
+        self.tiers.of(tier).map_or(0, |t| t.idle_timeout_ms)
+    }
 }

@@ -1,6 +1,8 @@
 //! What a verified token says. Verification itself needs cryptography and lives in the server;
 //! sessions see it as [`TokenVerifier`].
 
+use crate::tier::TierClaim;
+
 /// A channel's part of a connection token, or of the API's `subscribe`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SubscriptionOptions {
@@ -38,6 +40,8 @@ pub struct ConnectionClaims {
     pub info: Option<Box<str>>,
     /// Server-side subscriptions (`subs` and `channels`).
     pub subs: Vec<(Box<str>, SubscriptionOptions)>,
+    /// What it says of the tier.
+    pub tier: TierClaim,
 }
 
 /// Claims of a subscription token.
@@ -68,6 +72,11 @@ pub enum TokenError {
 pub trait TokenVerifier {
     /// Checks a connection token at `unix_ms`.
     fn connection(&self, token: &str, unix_ms: u64) -> Result<ConnectionClaims, TokenError>;
+    /// What a connection token says of its tier, without a look at its signature: good for a
+    /// place in a queue that ends with [`TokenVerifier::connection`], and for nothing else.
+    fn unverified_tier(&self, _token: &str) -> TierClaim {
+        TierClaim::Absent
+    }
     /// Checks a subscription token at `unix_ms`.
     fn subscription(&self, token: &str, unix_ms: u64) -> Result<SubscriptionClaims, TokenError>;
 }

@@ -4,6 +4,7 @@ use super::{ConnectResult, Connecting, Context, Effect, Phase, Push, ReplyBody, 
 use crate::codes::{ClientError, Disconnect};
 use crate::command::{Connect, Subscribe};
 use crate::limits;
+use crate::tier::TierClaim;
 use crate::token::{ConnectionClaims, SubscriptionOptions, TokenError};
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -37,6 +38,7 @@ impl Session {
             fx.push(Effect::Enter { user: Arc::clone(&self.user) });
         }
         self.conn_info = claims.info.as_deref().map(Arc::from);
+        self.set_tier(claims.tier, cx, fx);
         let ttl_s = self.set_expiry(claims.expires_at_ms, cx);
         self.phase = Phase::Connecting;
         self.phase_until_ms = u64::MAX;
@@ -58,12 +60,13 @@ impl Session {
         let Some(done) = self.connecting.take() else { return };
         self.phase = Phase::Open;
         let client = &cx.policy.client;
+        let ping_interval_ms = cx.policy.ping_interval_ms(self.tier);
         let result = ConnectResult {
             client: self.client,
             ttl_s: done.ttl_s,
             subs: done.results,
-            ping_s: client.ping_interval_ms.div_ceil(1_000),
-            pong: client.ping_interval_ms > 0 && client.pong_timeout_ms > 0,
+            ping_s: ping_interval_ms.div_ceil(1_000),
+            pong: ping_interval_ms > 0 && client.pong_timeout_ms > 0,
             time_ms: client.connect_include_server_time.then_some(cx.now.unix_ms),
         };
         fx.push(Effect::Reply { id: done.id, body: ReplyBody::Connect(Box::new(result)) });
@@ -80,6 +83,10 @@ impl Session {
         }
         if self.token_channels_changed(&claims) {
             return fx.push(Effect::Close(Disconnect::INSUFFICIENT_STATE));
+        }
+        // Pings, encoding and limits were agreed for the tier of the connect.
+        if cx.policy.tiers.tier_of(&self.user, claims.tier) != self.tier {
+            return fx.push(Effect::Close(Disconnect::FORCE_RECONNECT));
         }
         self.conn_info = claims.info.as_deref().map(Arc::from);
         let ttl_s = self.set_expiry(claims.expires_at_ms, cx);
@@ -200,8 +207,15 @@ impl Session {
         Some(at.saturating_sub(cx.now.unix_ms).div_ceil(1_000).max(1))
     }
 
+    fn set_tier(&mut self, claim: TierClaim, cx: &Context<'_>, fx: &mut Vec<Effect>) {
+        self.tier = cx.policy.tiers.tier_of(&self.user, claim);
+        if let Some(tier) = self.tier {
+            fx.push(Effect::Tiered { tier, mistaken: claim == TierClaim::Unknown });
+        }
+    }
+
     fn start_pings(&mut self, cx: &Context<'_>) {
-        let interval = cx.policy.client.ping_interval_ms;
+        let interval = cx.policy.ping_interval_ms(self.tier);
         if interval > 0 {
             // The first comes between half an interval and a whole one, so that connections
             // that came together are not pinged together.

@@ -5,6 +5,7 @@ use crate::history::Page;
 use crate::home::{Request, Subscribed};
 use crate::hub::Place;
 use crate::model::{ClientId, ClientInfo, Publication, StreamPosition};
+use crate::tier::Tier;
 use std::sync::Arc;
 
 /// One thing to do, in order.
@@ -23,6 +24,11 @@ pub enum Effect {
         id: u32,
         /// Why.
         error: ClientError,
+    },
+    /// Refuse a publication that is over a limit of its connection.
+    Limited {
+        /// The command's id.
+        id: u32,
     },
     /// Ask the channel's home; the answer comes back by `Session::on_answer`.
     Ask {
@@ -60,6 +66,13 @@ pub enum Effect {
     Enter {
         /// User id, never empty.
         user: Arc<str>,
+    },
+    /// The connection is authenticated and has this tier, for its whole life.
+    Tiered {
+        /// Which.
+        tier: Tier,
+        /// The token says something that is no tier: this is the default.
+        mistaken: bool,
     },
     /// End the connection.
     Close(Disconnect),

@@ -21,6 +21,7 @@ use crate::limits;
 use crate::model::{ClientId, ClientInfo, Now};
 use crate::policy::Policy;
 use crate::rate::TokenBucket;
+use crate::tier::Tier;
 use crate::token::TokenVerifier;
 use plimsoll_overload::gates::Gates;
 use std::sync::Arc;
@@ -70,8 +71,12 @@ pub struct Session {
     /// When the last page of history was read under an interval; 0 = never.
     browsed_ms: u64,
     bucket: TokenBucket,
+    publications: TokenBucket,
     in_flight: u16,
     errors: TokenBucket,
+    /// When the user last did something, in tenths of a second.
+    active_ds: u32,
+    tier: Option<Tier>,
     phase: Phase,
     awaiting_pong: bool,
     expires: bool,
@@ -160,8 +165,12 @@ impl Session {
             expire_ms: u64::MAX,
             browsed_ms: 0,
             bucket: TokenBucket::full(burst, now.mono_ms),
+            // As full as the limit is, which depends on who it will be.
+            publications: TokenBucket::full(u32::MAX, now.mono_ms),
             in_flight: 0,
             errors: TokenBucket::full(limits::ERRORS_AT_ONCE_MAX, now.mono_ms),
+            active_ds: tenths(now.mono_ms),
+            tier: None,
             phase: Phase::New,
             awaiting_pong: false,
             expires: false,
@@ -177,6 +186,17 @@ impl Session {
     /// User id; empty = anonymous (or not yet authenticated).
     pub fn user(&self) -> &Arc<str> {
         &self.user
+    }
+
+    /// Its tier; `None` while tiers are off, or nobody knows who it is.
+    pub fn tier(&self) -> Option<Tier> {
+        self.tier
+    }
+
+    /// When the user last did something, in monotonic milliseconds, a tenth of a second late at
+    /// most.
+    pub fn active_ms(&self) -> u64 {
+        u64::from(self.active_ds) * 100
     }
 
     /// Where it is in its life.
@@ -213,13 +233,17 @@ impl Session {
         if !self.bucket.take(rate.message_rate_limit, rate.message_rate_burst, cx.now.mono_ms) {
             return self.refuse_rate(id, cx, fx);
         }
-        let needs_id = !matches!(body, Body::Send);
+        let needs_id = !matches!(body, Body::Send { .. });
         let is_connect = matches!(body, Body::Connect(_));
         if (needs_id && id == 0) || is_connect != (self.phase == Phase::New) {
             return fx.push(Effect::Close(Disconnect::BAD_REQUEST));
         }
         if self.phase == Phase::Refused {
             return fx.push(Effect::Close(Disconnect::BAD_REQUEST));
+        }
+        // Not what a library does by itself: only what a person may be behind.
+        if !matches!(body, Body::Refresh { .. } | Body::SubRefresh { .. } | Body::Ping) {
+            self.active_ds = tenths(cx.now.mono_ms);
         }
         let before = fx.len();
         match body {
@@ -234,8 +258,8 @@ impl Session {
             Body::SubRefresh { channel, token } => self.sub_refresh(id, &channel, &token, cx, fx),
             Body::Rpc => fx.push(Effect::Error { id, error: ClientError::METHOD_NOT_FOUND }),
             Body::Ping => fx.push(Effect::Error { id, error: ClientError::NOT_AVAILABLE }),
-            Body::Send => fx.push(Effect::Close(Disconnect::NOT_AVAILABLE)),
-            Body::Pong => {}
+            Body::Send { active: false } => fx.push(Effect::Close(Disconnect::NOT_AVAILABLE)),
+            Body::Send { active: true } | Body::Pong => {}
         }
         if matches!(fx.get(before), Some(Effect::Error { .. })) {
             self.count_error(cx, fx, Disconnect::TOO_MANY_ERRORS);
@@ -270,9 +294,18 @@ impl Session {
     }
 
     /// The moment at which [`Session::on_deadline`] has something to do.
-    pub fn deadline_ms(&self) -> u64 {
+    pub fn deadline_ms(&self, policy: &Policy) -> u64 {
         let subs = if self.subs_expire { self.subs.iter().map(Sub::expire_ms).min() } else { None };
-        self.phase_until_ms.min(self.beat_ms).min(self.expire_ms).min(subs.unwrap_or(u64::MAX))
+        let alive_ms = self.phase_until_ms.min(self.expire_ms).min(self.idle_at_ms(policy));
+        alive_ms.min(self.beat_ms).min(subs.unwrap_or(u64::MAX))
+    }
+
+    /// When it is closed for being idle.
+    fn idle_at_ms(&self, policy: &Policy) -> u64 {
+        match policy.idle_timeout_ms(self.tier) {
+            0 => u64::MAX,
+            timeout_ms => self.active_ms().saturating_add(timeout_ms),
+        }
     }
 
     /// Pings, and ends what has come to its end.
@@ -284,6 +317,9 @@ impl Session {
         if self.expire_ms <= now {
             return fx.push(Effect::Close(Disconnect::EXPIRED));
         }
+        if self.idle_at_ms(cx.policy) <= now {
+            return fx.push(Effect::Close(Disconnect::IDLE));
+        }
         if self.beat_ms <= now {
             if self.awaiting_pong {
                 return fx.push(Effect::Close(Disconnect::NO_PONG));
@@ -291,9 +327,9 @@ impl Session {
             let client = &cx.policy.client;
             fx.push(Effect::Ping);
             self.awaiting_pong = client.pong_timeout_ms > 0;
-            let wait =
-                if self.awaiting_pong { client.pong_timeout_ms } else { client.ping_interval_ms };
-            self.beat_ms = now.saturating_add(wait);
+            let interval_ms = cx.policy.ping_interval_ms(self.tier);
+            let wait_ms = if self.awaiting_pong { client.pong_timeout_ms } else { interval_ms };
+            self.beat_ms = now.saturating_add(wait_ms);
         }
         if self.subs_expire {
             self.expire_subs(now, fx);
@@ -343,7 +379,7 @@ impl Session {
         let client = &cx.policy.client;
         self.awaiting_pong = false;
         let asked = self.beat_ms.saturating_sub(client.pong_timeout_ms);
-        self.beat_ms = asked.saturating_add(client.ping_interval_ms);
+        self.beat_ms = asked.saturating_add(cx.policy.ping_interval_ms(self.tier));
     }
 
     fn refuse_rate(&mut self, id: u32, cx: &Context<'_>, fx: &mut Vec<Effect>) {
@@ -418,6 +454,11 @@ impl Session {
         }
         fx.push(Effect::Push(Push::Unsubscribe { channel, why }));
     }
+}
+
+/// Rounded up: an idle connection is never closed early. Enough for 13 years.
+fn tenths(ms: u64) -> u32 {
+    u32::try_from(ms.div_ceil(100)).unwrap_or(u32::MAX)
 }
 
 impl Sub {

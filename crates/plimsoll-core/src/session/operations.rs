@@ -40,6 +40,10 @@ impl Session {
         if data.is_empty() || (options.require_json_object && !data.starts_with('{')) {
             return fx.push(Effect::Error { id, error: ClientError::BAD_REQUEST });
         }
+        let (rate, burst) = cx.policy.publish_limit(self.tier, cx.gates.publish_factor);
+        if !self.publications.take(rate, burst, cx.now.mono_ms) {
+            return fx.push(Effect::Limited { id });
+        }
         if options.class == Class::Ephemeral && self.is_too_soon(channel, options, cx) {
             // The one before says the same, and is still true: typing, a cursor.
             return fx.push(Effect::Reply { id, body: ReplyBody::Publish });

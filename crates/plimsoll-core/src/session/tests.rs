@@ -6,6 +6,7 @@ use crate::command::{Connect, History, Subscribe};
 use crate::home::{Home, PublishRequest, Request};
 use crate::hub::{Encoding, Hub};
 use crate::policy::{ChannelOptions, ChannelPolicy, ClientPolicy, Namespace, RecoveryMode};
+use crate::tier::{Tier, TierClaim};
 use crate::token::{ConnectionClaims, Overrides, SubscriptionClaims, SubscriptionOptions};
 use crate::token::{TokenError, TokenVerifier};
 use plimsoll_overload::feature::{Class, Feature};
@@ -13,6 +14,8 @@ use plimsoll_overload::gates::{Gates, LEVELS};
 use plimsoll_overload::level::Level;
 use proptest::prelude::*;
 use std::collections::VecDeque;
+
+mod tiers;
 
 /// Tokens are readable: `user=42;exp=10;subs=a,b`. Times are seconds after the test's start;
 /// `exp` is checked by the verifier, `until` only says when what it allows ends.
@@ -43,6 +46,10 @@ impl TokenVerifier for Readable {
             user: text(token, "user").unwrap_or_default(),
             info: text(token, "info"),
             subs: subs.map(|s| (s.into(), SubscriptionOptions::default())).collect(),
+            tier: match field(token, "tier") {
+                None => TierClaim::Absent,
+                Some(name) => Tier::parse(name).map_or(TierClaim::Unknown, TierClaim::Known),
+            },
         })
     }
 
@@ -200,9 +207,14 @@ impl Desk {
         match effect {
             Effect::Reply { id, body } => self.said.push(format!("{id} {}", reply(&body))),
             Effect::Error { id, error } => self.said.push(format!("{id} error {}", error.code)),
+            Effect::Limited { id } => self.said.push(format!("{id} limited")),
             Effect::Push(push) => self.said.push(pushed(&push)),
             Effect::Ping => self.said.push("ping".into()),
             Effect::Enter { user } => assert_eq!(user, *self.session.user()),
+            Effect::Tiered { tier, mistaken } => {
+                let mistaken = if mistaken { " (mistaken)" } else { "" };
+                self.said.push(format!("tier {}{mistaken}", tier.name()));
+            }
             Effect::Ask { id, channel, request } => {
                 self.to_home.push_back(Letter::Ask(id, channel, request));
             }
@@ -301,7 +313,7 @@ impl Desk {
 
     /// Time passes until the next deadline, which is performed.
     fn deadline(&mut self) -> String {
-        self.ms = self.session.deadline_ms();
+        self.ms = self.session.deadline_ms(&self.policy);
         self.run(|s, cx, fx| s.on_deadline(cx, fx));
         self.settle();
         let said = self.look();
@@ -423,7 +435,14 @@ fn sub_refresh(channel: &'static str, token: &'static str) -> Body<'static> {
 
 #[test]
 fn connect_comes_first_and_once() {
-    for body in [subscribe("a"), publish("a", "1"), Body::Rpc, Body::Ping, Body::Send, Body::Pong] {
+    for body in [
+        subscribe("a"),
+        publish("a", "1"),
+        Body::Rpc,
+        Body::Ping,
+        Body::Send { active: false },
+        Body::Pong,
+    ] {
         let what = format!("{body:?}");
         assert_eq!(Desk::new(policy()).told(1, body), "close 3501", "{what}");
     }
@@ -437,7 +456,7 @@ fn only_send_and_pong_go_without_id() {
         let what = format!("{body:?}");
         assert_eq!(Desk::open(policy()).told(0, body), "close 3501", "{what}");
     }
-    assert_eq!(Desk::open(policy()).told(0, Body::Send), "close 3508");
+    assert_eq!(Desk::open(policy()).told(0, Body::Send { active: false }), "close 3508");
     assert_eq!(Desk::open(policy()).told(0, Body::Pong), "close 3501", "no ping was sent");
     assert_eq!(Desk::open(policy()).told(2, Body::Rpc), "2 error 104");
     assert_eq!(Desk::open(policy()).told(2, Body::Ping), "2 error 108");
@@ -1021,11 +1040,11 @@ fn the_first_ping_comes_between_half_an_interval_and_a_whole_one() {
         let mut d = Desk::new(policy());
         d.random = random;
         d.send(1, connect("user=42"));
-        let at = d.session.deadline_ms();
+        let at = d.session.deadline_ms(&d.policy);
         assert!((12_500..=25_000).contains(&at), "{random}: {at}");
     }
     let mut d = Desk::open(client(|c| c.ping_interval_ms = 0));
-    assert_eq!(d.session.deadline_ms(), u64::MAX);
+    assert_eq!(d.session.deadline_ms(&d.policy), u64::MAX);
     assert_eq!(d.told(0, Body::Pong), "close 3501");
 }
 
@@ -1120,7 +1139,7 @@ fn subscriptions_expire_unless_refreshed() {
         d.ms = 5_000;
         let mut said = d.told(3, sub_refresh("$a", token));
         if !d.closed {
-            let never = d.session.deadline_ms() == u64::MAX;
+            let never = d.session.deadline_ms(&d.policy) == u64::MAX;
             said += &format!("; {}", if never { "never".into() } else { d.deadline() });
         }
         assert_eq!(said, want, "{token}");
@@ -1152,7 +1171,7 @@ fn a_pending_subscription_is_answered_before_it_expires() {
     let mut d = Desk::open(client(|c| c.ping_interval_ms = 0));
     d.slow = true;
     d.send(2, subscribe_token("$a", "user=42;channel=$a;exp=10"));
-    assert_eq!(d.session.deadline_ms(), u64::MAX);
+    assert_eq!(d.session.deadline_ms(&d.policy), u64::MAX);
     d.ms = 60_000;
     d.run(|s, cx, fx| s.on_deadline(cx, fx));
     d.settle();
@@ -1170,7 +1189,7 @@ fn too_many_commands_then_too_many_errors() {
     assert_eq!(d.told(2, Body::Rpc), "2 error 104");
     assert_eq!(d.told(3, Body::Rpc), "3 error 104");
     assert_eq!(d.told(4, Body::Rpc), "4 error 111");
-    assert_eq!(d.told(0, Body::Send), "", "no reply, but counted");
+    assert_eq!(d.told(0, Body::Send { active: false }), "", "no reply, but counted");
     d.ms = 1_000;
     assert_eq!(d.told(5, Body::Rpc), "5 error 104");
     // One of the five so far was forgiven in that second.

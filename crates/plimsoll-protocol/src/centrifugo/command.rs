@@ -108,7 +108,7 @@ impl<'a> Wire<'a> {
             self.presence_stats.map(|Object(c)| Ok(Body::PresenceStats { channel: c.channel })),
             self.history.map(|Object(h)| Ok(h.body())),
             self.ping.map(|p| object(p).map(|()| Body::Ping)),
-            self.send.map(|s| object(s).map(|()| Body::Send)),
+            self.send.map(|s| object(s).map(|()| Body::Send { active: is_activity(s) })),
             self.rpc.map(|r| object(r).map(|()| Body::Rpc)),
             self.refresh.map(|Object(t)| Ok(Body::Refresh { token: t.token })),
             self.sub_refresh
@@ -116,6 +116,26 @@ impl<'a> Wire<'a> {
         ];
         bodies.into_iter().flatten()
     }
+}
+
+/// Does this `send` say that the user is active (`{"plimsoll":{"type":"active"}}`)?
+fn is_activity(send: &RawValue) -> bool {
+    #[derive(Deserialize)]
+    struct Send<'a> {
+        #[serde(borrow)]
+        data: Data<'a>,
+    }
+    #[derive(Deserialize)]
+    struct Data<'a> {
+        #[serde(borrow)]
+        plimsoll: Ours<'a>,
+    }
+    #[derive(Deserialize)]
+    struct Ours<'a> {
+        #[serde(borrow, rename = "type")]
+        kind: Cow<'a, str>,
+    }
+    serde_json::from_str::<Send<'_>>(send.get()).is_ok_and(|s| s.data.plimsoll.kind == "active")
 }
 
 #[derive(Deserialize)]
@@ -275,7 +295,16 @@ mod tests {
         let Body::Subscribe(s) = c.unwrap().body else { panic!() };
         assert_eq!((&*s.channel, s.recover, &*s.epoch, s.offset, s.flag), ("a", true, "e", 9, 3));
         assert_eq!(decode("{}").unwrap().body, Body::Pong);
-        assert_eq!(decode(r#"{"send":{"data":1}}"#).unwrap().body, Body::Send);
+        for (send, active) in [
+            (r#"{"send":{"data":1}}"#, false),
+            (r#"{"send":{}}"#, false),
+            (r#"{"send":{"data":{"plimsoll":{"type":"away"}}}}"#, false),
+            (r#"{"send":{"data":{"plimsoll":"active"}}}"#, false),
+            (r#"{"send":{"data":{"plimsoll":{"type":"active"}}}}"#, true),
+            (r#"{ "send": {"data": {"a":1, "plimsoll": {"v":2, "type":"active"}} } }"#, true),
+        ] {
+            assert_eq!(decode(send).unwrap().body, Body::Send { active }, "{send}");
+        }
         assert_eq!(decode(r#"{"id":1,"rpc":{"method":"m","data":{}}}"#).unwrap().body, Body::Rpc);
         let since =
             r#"{"id":1,"history":{"channel":"a","limit":-1,"since":{"epoch":"e","offset":1}}}"#;

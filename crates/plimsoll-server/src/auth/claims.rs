@@ -3,6 +3,7 @@
 use base64::Engine;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use plimsoll_core::limits;
+use plimsoll_core::tier::{Tier, TierClaim};
 use plimsoll_core::token::{ConnectionClaims, Overrides, SubscriptionClaims, SubscriptionOptions};
 
 use super::json::{Fields, compact, string};
@@ -42,8 +43,9 @@ impl<'a> Claims<'a> {
         let user = self.user()?;
         let info = self.json_or_base64(&self.fields, "info", "b64info")?;
         let subs = self.subs()?;
+        let tier = self.tier();
         let expires_at_ms = self.expiry()?;
-        Ok(ConnectionClaims { user, expires_at_ms, info, subs })
+        Ok(ConnectionClaims { user, expires_at_ms, info, subs, tier })
     }
 
     pub(super) fn subscription(&self) -> Result<SubscriptionClaims, Refusal> {
@@ -146,6 +148,18 @@ impl<'a> Claims<'a> {
             return Err(Refusal::Claim(shown));
         }
         Ok(user.into())
+    }
+
+    /// A mistake here costs nobody the connection: it is told apart and counted.
+    pub(super) fn tier(&self) -> TierClaim {
+        let raw = match self.settings.tier_claim.as_str() {
+            "" => None,
+            name => self.fields.get(name),
+        };
+        match raw.map(|raw| string(raw).as_deref().and_then(Tier::parse)) {
+            None => TierClaim::Absent,
+            Some(known) => known.map_or(TierClaim::Unknown, TierClaim::Known),
+        }
     }
 
     /// A claim that is a string or absent.

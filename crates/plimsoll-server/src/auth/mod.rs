@@ -44,6 +44,8 @@ pub struct TokenSettings {
     pub issuer: String,
     /// Claim that holds the user id; empty = `sub`.
     pub user_id_claim: String,
+    /// Claim that holds the tier; empty = none does.
+    pub tier_claim: String,
     /// Allowed difference of clocks for `exp`, `nbf` and `expire_at`, in milliseconds.
     pub leeway_ms: u64,
 }
@@ -60,6 +62,7 @@ impl Default for TokenSettings {
             audience: String::new(),
             issuer: String::new(),
             user_id_claim: String::new(),
+            tier_claim: "tier".into(),
             leeway_ms: LEEWAY_MS,
         }
     }

@@ -4,6 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, EncodingKey, crypto};
 use plimsoll_core::limits;
+use plimsoll_core::tier::{Tier, TierClaim};
 use plimsoll_core::token::{Overrides, TokenError, TokenVerifier};
 use proptest::prelude::*;
 
@@ -607,5 +608,48 @@ proptest! {
         bytes[at] ^= 1 << bit;
         let text = String::from_utf8(bytes).unwrap();
         prop_assert!(verifier(settings()).check_connection(&text, NOW_MS).is_err());
+    }
+}
+
+#[test]
+fn a_tier_is_known_unknown_or_absent_and_never_refuses_anybody() {
+    use TierClaim::{Absent, Known, Unknown};
+    for (claims, expect) in [
+        (r#"{"sub":"42"}"#, Absent),
+        (r#"{"sub":"42","tier":null}"#, Absent),
+        (r#"{"sub":"42","tier":"free"}"#, Known(Tier::Free)),
+        (r#"{"sub":"42","tier":"enterprise"}"#, Known(Tier::Enterprise)),
+        (r#"{"sub":"42","tier":"Pro"}"#, Unknown),
+        (r#"{"sub":"42","tier":""}"#, Unknown),
+        (r#"{"sub":"42","tier":3}"#, Unknown),
+        (r#"{"sub":"42","tier":{"name":"pro"}}"#, Unknown),
+    ] {
+        assert_eq!(connect(claims).map(|c| c.tier), Ok(expect), "{claims}");
+    }
+    let own = |name: &str| verifier(TokenSettings { tier_claim: name.into(), ..settings() });
+    let token = token(r#"{"sub":"42","plan":"pro","tier":"enterprise"}"#);
+    let tier = |v: Verifier| v.check_connection(&token, NOW_MS).map(|c| c.tier);
+    assert_eq!(tier(own("plan")), Ok(Known(Tier::Pro)));
+    assert_eq!(tier(own("")), Ok(Absent));
+}
+
+#[test]
+fn a_tier_can_be_read_before_the_signature_is_checked() {
+    let own = verifier(settings());
+    let forged = |claims: &str| format!("{}.{}.xx", part("{}"), part(claims));
+    for (token, expect) in [
+        (token(r#"{"sub":"42","tier":"pro"}"#), TierClaim::Known(Tier::Pro)),
+        (forged(r#"{"tier":"enterprise"}"#), TierClaim::Known(Tier::Enterprise)),
+        (forged(r#"{"tier":"gold"}"#), TierClaim::Unknown),
+        (forged(r#"{"tier":"pro","tier":"free"}"#), TierClaim::Absent),
+        (forged("[]"), TierClaim::Absent),
+        ("a.!.c".into(), TierClaim::Absent),
+        ("".into(), TierClaim::Absent),
+        (
+            forged(&format!("{{\"tier\":\"pro\",\"a\":\"{}\"}}", "x".repeat(16_384))),
+            TierClaim::Absent,
+        ),
+    ] {
+        assert_eq!(own.unverified_tier(&token), expect, "{token}");
     }
 }

@@ -5,6 +5,7 @@ use std::fmt;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use plimsoll_core::limits;
+use plimsoll_core::tier::TierClaim;
 use plimsoll_core::token::{ConnectionClaims, SubscriptionClaims, TokenError, TokenVerifier};
 
 use super::claims::Claims;
@@ -59,6 +60,14 @@ impl Verifier {
 impl TokenVerifier for Verifier {
     fn connection(&self, token: &str, unix_ms: u64) -> Result<ConnectionClaims, TokenError> {
         self.check_connection(token, unix_ms).map_err(told)
+    }
+
+    fn unverified_tier(&self, token: &str) -> TierClaim {
+        let side = &self.connection;
+        let claims = token.split('.').nth(1).filter(|_| token.len() <= limits::TOKEN_BYTES_MAX);
+        let json = claims.and_then(|claims| decode(claims).ok());
+        let claims = json.as_deref().and_then(|j| Claims::new(j, &side.settings, 0).ok());
+        claims.map_or(TierClaim::Absent, |c| c.tier())
     }
 
     fn subscription(&self, token: &str, unix_ms: u64) -> Result<SubscriptionClaims, TokenError> {

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use plimsoll_core::limits;
 use plimsoll_core::policy::{ChannelOptions, RecoveryMode};
+use plimsoll_core::tier::{Tier, TierPolicy};
 use plimsoll_overload::feature::Class;
 
 use plimsoll_overload::overrides::{ACCEPT_VARIABLE, LEVEL_VARIABLE};
@@ -46,6 +47,7 @@ pub(super) fn check(config: &mut Config, places: &BTreeMap<String, Place>) -> Ve
     checker.channels(config);
     checker.capacity(config);
     checker.overload(config);
+    checker.tiers(config);
     for options in all_options(config) {
         // Centrifugo's way to say "the default".
         if options.history_meta_ttl_ms == 0 {
@@ -127,6 +129,10 @@ impl Checker<'_> {
         if client.message_rate_limit > client.message_rate_burst {
             let message = "must be at least client.message_rate_limit";
             self.fail("client.message_rate_burst", message);
+        }
+        if client.publish_rate_limit > client.publish_rate_burst {
+            let message = "must be at least client.publish_rate_limit";
+            self.fail("client.publish_rate_burst", message);
         }
         if client.queue_max_size_bytes < config.policy.websocket.message_size_limit_bytes {
             self.warn(
@@ -237,6 +243,26 @@ impl Checker<'_> {
             self.warn(format!(
                 "{LEVEL_VARIABLE} and {ACCEPT_VARIABLE} do nothing while overload.enabled = false"
             ));
+        }
+    }
+
+    fn tiers(&mut self, config: &Config) {
+        let (tiers, client) = (&config.policy.tiers, &config.policy.client);
+        if !tiers.enabled {
+            if *tiers != TierPolicy::default() {
+                self.warn("tiers have settings but tiers.enabled is off: they do nothing");
+            }
+            return;
+        }
+        for (tier, options) in Tier::ALL.into_iter().zip(&tiers.options) {
+            let path = |name: &str| format!("tiers.{}.{name}", tier.name());
+            let ping_ms = options.ping_interval_ms;
+            if ping_ms > 0 && client.pong_timeout_ms >= ping_ms {
+                self.fail(&path("ping_interval"), "must be longer than client.pong_timeout");
+            }
+            if options.publish_rate_limit > options.publish_rate_burst {
+                self.fail(&path("publish_rate_burst"), "must be at least publish_rate_limit");
+            }
         }
     }
 

@@ -49,6 +49,7 @@ pub fn reference() -> String {
             Slot::Main(key) => row(&path, key, &mut defaults, true),
             Slot::Token(key, at) => row(&path, key, at(&mut defaults), true),
             Slot::Options(key, at) => row(&path, key, at(&mut defaults), true),
+            Slot::Tier(key, at) => row(&path, key, at(&mut defaults), true),
             Slot::Namespaces => String::new(),
         };
         out.push_str(&line);
@@ -68,6 +69,7 @@ fn heading(out: &mut String, section: &str) {
             "The same for subscription tokens, when they come from another issuer.\n"
         }
         "channel.without_namespace" => "Options of channels whose name has no namespace.\n",
+        "tiers" => "What a connection gets by what is paid for it. See the page on tiers.\n",
         "capacity" => {
             "What this node was measured to carry, and what it costs. See the guide on \
              operations.\n"

@@ -205,6 +205,7 @@ impl Loader {
             Slot::Main(key) => key.apply(config, &node.value),
             Slot::Token(key, at) => key.apply(at(config), &node.value),
             Slot::Options(key, at) => key.apply(at(config), &node.value),
+            Slot::Tier(key, at) => key.apply(at(config), &node.value),
             Slot::Namespaces => return self.namespaces(place, node, source),
         };
         if let Err(message) = result {

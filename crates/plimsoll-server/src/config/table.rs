@@ -3,6 +3,7 @@
 
 use plimsoll_core::limits;
 use plimsoll_core::policy::{ChannelOptions, RecoveryMode};
+use plimsoll_core::tier::{Tier, TierOptions};
 use plimsoll_overload::feature::{Class, Feature};
 use plimsoll_overload::score::Score;
 
@@ -141,6 +142,13 @@ pub(super) static KEYS: &[Key<Config>] = &[
     key("client.message_rate_burst",
         Kind::Count(0, 1_000_000, Number::U32(|c| &mut c.policy.client.message_rate_burst)),
         "Commands that may come at once; at least the rate."),
+    key("client.publish_rate_limit",
+        Kind::Count(0, 1_000_000, Number::U32(|c| &mut c.policy.client.publish_rate_limit)),
+        "Publications of one connection per second; over it they get error 111. 0 = no limit. \
+         Tiers have limits of their own."),
+    key("client.publish_rate_burst",
+        Kind::Count(0, 1_000_000, Number::U32(|c| &mut c.policy.client.publish_rate_burst)),
+        "Publications that may come at once; at least the rate."),
     key("client.subscription_token.enabled", Kind::Bool(|c| &mut c.token.subscription_enabled),
         "Check subscription tokens by the keys of this section instead of `client.token`."),
     key("websocket.message_size_limit",
@@ -207,6 +215,25 @@ pub(super) static KEYS: &[Key<Config>] = &[
             |c| &mut c.capacity.monthly_users_per_concurrent_millionths),
         "Monthly active users for each connection (mean of the month). For the live cost of one; \
          0 = not known."),
+    key("tiers.enabled", Kind::Bool(|c| &mut c.policy.tiers.enabled),
+        "Connections have a tier. Off = the sections of tiers do nothing, and nobody is closed for \
+         being idle."),
+    key("tiers.claim", Kind::Text(|c| &mut c.token.connection.tier_claim),
+        "Claim of connection tokens that holds `free`, `pro` or `enterprise`; empty = no claim \
+         does, and everybody has the default."),
+    key("tiers.default", Kind::Choice {
+            names: TIER_NAMES,
+            set: |c, at| c.policy.tiers.default = tier_at(at),
+            get: |c| c.policy.tiers.default as usize,
+        },
+        "Tier of a user whose token says nothing of it, or something that is no tier (which is \
+         counted)."),
+    key("tiers.anonymous", Kind::Choice {
+            names: TIER_NAMES,
+            set: |c, at| c.policy.tiers.anonymous = tier_at(at),
+            get: |c| c.policy.tiers.anonymous as usize,
+        },
+        "Tier of clients without a user id."),
     key("overload.enabled", Kind::Bool(|c| &mut c.overload.enabled),
         "Give way under load. Off = the load is measured and reported, and nothing is given up."),
     key("overload.score", Kind::Choice {
@@ -262,6 +289,39 @@ pub(super) static TOKEN_KEYS: &[Key<TokenSettings>] = &[
         "Claim with the user id; empty = `sub`."),
     key("leeway", Kind::Duration(0, 300 * SECOND, |t| &mut t.leeway_ms),
         "How far the clocks of issuer and server may differ."),
+];
+
+const TIER_NAMES: &[&str] = &["free", "pro", "enterprise"];
+
+fn tier_at(at: usize) -> Tier {
+    Tier::ALL.get(at).copied().unwrap_or_default()
+}
+
+/// Keys of each of `tiers.free`, `tiers.pro` and `tiers.enterprise`.
+#[rustfmt::skip]
+pub(super) static TIER_KEYS: &[Key<TierOptions>] = &[
+    key("idle_timeout", Kind::Duration(0, YEAR, |t| &mut t.idle_timeout_ms),
+        "A connection whose user does nothing for so long is closed (4501) and does not come back \
+         by itself; 0 = never."),
+    key("ping_interval", Kind::Duration(0, DAY, |t| &mut t.ping_interval_ms),
+        "Time between two pings, instead of `client.ping_interval`; 0 = none."),
+    key("batch_window", Kind::Duration(0, 10 * SECOND, |t| &mut t.batch_window_ms),
+        "Under load, writes of a channel wait for more messages; never longer than this where one \
+         of its subscribers has the tier."),
+    key("compression", Kind::Bool(|t| &mut t.compression),
+        "Compress what is sent, where `websocket.compression` is on and the client can."),
+    key("publish_rate_limit",
+        Kind::Count(0, 1_000_000, Number::U32(|t| &mut t.publish_rate_limit)),
+        "Publications of one connection per second; over it they get error 111. 0 = no limit."),
+    key("publish_rate_burst",
+        Kind::Count(0, 1_000_000, Number::U32(|t| &mut t.publish_rate_burst)),
+        "Publications that may come at once; at least the rate."),
+    key("admission", Kind::Choice {
+            names: &["rest", "top"],
+            set: |t, at| t.top_admission = at == 1,
+            get: |t| usize::from(t.top_admission),
+        },
+        "`top` = when connects have to wait, these come right after those who come back."),
 ];
 
 /// Options of `channel.without_namespace` and of each of `channel.namespaces`.
@@ -388,6 +448,7 @@ pub(super) enum Slot {
     Main(&'static Key<Config>),
     Token(&'static Key<TokenSettings>, At<Config, TokenSettings>),
     Options(&'static Key<ChannelOptions>, At<Config, ChannelOptions>),
+    Tier(&'static Key<TierOptions>, At<Config, TierOptions>),
     /// The list of namespaces.
     Namespaces,
 }
@@ -413,6 +474,19 @@ pub(super) fn slots() -> Vec<(String, Slot)> {
                 (format!("channel.without_namespace.{}", key.path), Slot::Options(key, at))
             }));
             slots.push((NAMESPACES.to_owned(), Slot::Namespaces));
+        }
+        if key.path == "tiers.anonymous" {
+            let tiers: [At<Config, TierOptions>; 3] = [
+                |c| &mut c.policy.tiers.options[0],
+                |c| &mut c.policy.tiers.options[1],
+                |c| &mut c.policy.tiers.options[2],
+            ];
+            for (name, at) in TIER_NAMES.iter().zip(tiers) {
+                let keys = TIER_KEYS.iter();
+                slots.extend(
+                    keys.map(|key| (format!("tiers.{name}.{}", key.path), Slot::Tier(key, at))),
+                );
+            }
         }
     }
     slots

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use plimsoll_core::policy::RecoveryMode;
+use plimsoll_core::tier::Tier;
 use proptest::prelude::*;
 
 use super::key::quoted;
@@ -37,6 +38,7 @@ fn render(config: &Config) -> String {
             Slot::Main(key) => key.print(&mut config),
             Slot::Token(key, at) => key.print(at(&mut config)),
             Slot::Options(key, at) => key.print(at(&mut config)),
+            Slot::Tier(key, at) => key.print(at(&mut config)),
             Slot::Namespaces => continue,
         };
         out.push_str(&format!("{path} = {text}\n"));
@@ -507,6 +509,44 @@ fn secrets_are_not_shown() {
 }
 
 #[test]
+fn tiers_are_read_and_checked() {
+    let config = from_file(
+        r#"
+        tiers.enabled = true
+        tiers.claim = "plan"
+        tiers.anonymous = "pro"
+        [tiers.free]
+        idle_timeout = "2s"
+        admission = "top"
+        [tiers.enterprise]
+        batch_window = "20ms"
+        "#,
+    );
+    let config = config.unwrap();
+    let tiers = &config.policy.tiers;
+    assert_eq!(config.token.connection.tier_claim, "plan");
+    assert_eq!((tiers.enabled, tiers.anonymous), (true, Tier::Pro));
+    assert_eq!((tiers.options[0].idle_timeout_ms, tiers.options[0].top_admission), (2_000, true));
+    assert_eq!((tiers.options[2].batch_window_ms, tiers.options[2].ping_interval_ms), (20, 15_000));
+    for (text, told) in [
+        ("tiers.gold.compression = true", "tiers.gold: unknown key"),
+        ("tiers.default = \"gold\"", "must be one of \"free\", \"pro\", \"enterprise\""),
+        (
+            "tiers.enabled = true\ntiers.pro.ping_interval = \"8s\"",
+            "tiers.pro.ping_interval: must be longer than client.pong_timeout",
+        ),
+        (
+            "tiers.enabled = true\ntiers.pro.publish_rate_limit = 101",
+            "tiers.pro.publish_rate_burst: must be at least publish_rate_limit",
+        ),
+    ] {
+        assert!(errors(text).contains(told), "{text}: {}", errors(text));
+    }
+    let off = from_file("tiers.free.idle_timeout = \"1s\"").unwrap();
+    assert!(off.warnings.iter().any(|w| w.contains("tiers.enabled is off")), "{:?}", off.warnings);
+}
+
+#[test]
 fn every_key_has_its_own_environment_variable_and_a_meaning() {
     let mut names = BTreeSet::new();
     for (path, slot) in slots() {
@@ -515,6 +555,7 @@ fn every_key_has_its_own_environment_variable_and_a_meaning() {
             Slot::Main(key) => key.doc,
             Slot::Token(key, _) => key.doc,
             Slot::Options(key, _) => key.doc,
+            Slot::Tier(key, _) => key.doc,
             Slot::Namespaces => "one entry per namespace",
         };
         assert!(doc.len() > 10, "{path}");
@@ -564,13 +605,14 @@ proptest! {
     /// What is written is read as it was, for every key and any value it takes (the checks
     /// between keys are set aside by comparing with what was written).
     #[test]
-    fn written_and_read(seeds in proptest::collection::vec(any::<u64>(), 200)) {
+    fn written_and_read(seeds in proptest::collection::vec(any::<u64>(), 300)) {
         let mut config = Config::default();
         for ((_, slot), seed) in slots().into_iter().zip(&seeds) {
             match slot {
                 Slot::Main(key) => vary(key, &mut config, *seed),
                 Slot::Token(key, at) => vary(key, at(&mut config), *seed),
                 Slot::Options(key, at) => vary(key, at(&mut config), *seed),
+                Slot::Tier(key, at) => vary(key, at(&mut config), *seed),
                 Slot::Namespaces => (),
             }
         }

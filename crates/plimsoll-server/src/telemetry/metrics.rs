@@ -277,16 +277,40 @@ const METRICS: &[Metric] = &[
     ),
     counter(
         "plimsoll_refused_total",
-        "What was refused because of the load, with a temporary error or (ephemeral) without.",
+        "What was refused, with a temporary error or (ephemeral) without: because of the load, or \
+         (publish_rate) because one connection sends too many.",
         Source::Labelled(
             "what",
             &[
                 ("connect", |s| &s.connects_refused),
                 ("recovery", |s| &s.recoveries_deferred),
                 ("publication", |s| &s.publications_refused),
+                ("publish_rate", |s| &s.publish_limited),
                 ("ephemeral", |s| &s.ephemeral_throttled),
             ],
         ),
+    ),
+    gauge(
+        "plimsoll_tier_connections",
+        "Connections now by tier, while tiers are on.",
+        Source::Labelled(
+            "tier",
+            &[
+                ("free", |s| &s.tier_free),
+                ("pro", |s| &s.tier_pro),
+                ("enterprise", |s| &s.tier_enterprise),
+            ],
+        ),
+    ),
+    counter(
+        "plimsoll_unknown_tiers_total",
+        "Connects whose token names a tier that does not exist.",
+        Source::Sum(|s| &s.tiers_unknown),
+    ),
+    counter(
+        "plimsoll_idle_closed_total",
+        "Connections closed because their users did nothing.",
+        Source::Labelled("cause", &[("timeout", |s| &s.idle_closed)]),
     ),
     counter(
         "plimsoll_dropped_ephemeral_total",

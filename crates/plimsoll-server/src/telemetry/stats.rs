@@ -3,6 +3,7 @@
 //! A load and a store without a lock prefix each: the price of a counter on the hot path.
 
 use crate::load::lag::LagMeter;
+use plimsoll_core::tier::Tier;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// A number with one writer.
@@ -133,6 +134,18 @@ pub struct WorkerStats {
     pub parked: Cell,
     /// Connects refused at the door.
     pub connects_refused: Cell,
+    /// Connections now by tier.
+    pub tier_free: Cell,
+    /// See above.
+    pub tier_pro: Cell,
+    /// See above.
+    pub tier_enterprise: Cell,
+    /// Tokens whose tier is none.
+    pub tiers_unknown: Cell,
+    /// Connections closed because the user did nothing for as long as the tier allows.
+    pub idle_closed: Cell,
+    /// Publications refused because their connection sends too many.
+    pub publish_limited: Cell,
     /// Publications refused because the worker could not keep up.
     pub publications_refused: Cell,
     /// Ephemeral publications that came too soon after another one of the same client.
@@ -191,6 +204,17 @@ pub struct WorkerStats {
     pub log_lines_suppressed: Cell,
 }
 
+impl WorkerStats {
+    /// Connections of a tier.
+    pub fn of_tier(&self, tier: Tier) -> &Cell {
+        match tier {
+            Tier::Free => &self.tier_free,
+            Tier::Pro => &self.tier_pro,
+            Tier::Enterprise => &self.tier_enterprise,
+        }
+    }
+}
+
 impl Default for WorkerStats {
     fn default() -> Self {
         let c = Cell::default;
@@ -219,6 +243,12 @@ impl Default for WorkerStats {
             oldest_frame_age_ms: c(),
             parked: c(),
             connects_refused: c(),
+            tier_free: c(),
+            tier_pro: c(),
+            tier_enterprise: c(),
+            tiers_unknown: c(),
+            idle_closed: c(),
+            publish_limited: c(),
             publications_refused: c(),
             ephemeral_throttled: c(),
             dropped_ephemeral: c(),

@@ -3,7 +3,9 @@
 use super::outbox::Outbox;
 use plimsoll_core::limits;
 use plimsoll_core::model::ConnKey;
+use plimsoll_core::policy::Policy;
 use plimsoll_core::session::{Phase, Session};
+use plimsoll_core::tier::Tier;
 use plimsoll_transport::ws::Decoder;
 use std::collections::VecDeque;
 
@@ -15,6 +17,8 @@ pub(super) struct Conn {
     pub stage: Stage,
     pub outbox: Option<Box<Outbox>>,
     pub compressed: bool,
+    /// What is sent to it may be compressed: agreed on, and its tier has it.
+    pub deflates: bool,
     /// Messages are waiting because the session must wait: nothing more is read.
     pub paused: bool,
     /// Too much is queued: it is closed at the end of the turn, and nothing more is sent, since
@@ -26,6 +30,8 @@ pub(super) struct Conn {
     pub let_in: bool,
     /// The user was counted by the registry and the index.
     pub entered: bool,
+    /// Its tier as it is counted; `None` before it is known, and while tiers are off.
+    pub tier: Option<Tier>,
     pub opened_ms: u64,
 }
 
@@ -68,11 +74,13 @@ impl Conn {
             stage: Stage::Head(Box::new(HeadState { bytes: Vec::new(), until_ms })),
             outbox: None,
             compressed: false,
+            deflates: false,
             paused: false,
             doomed: false,
             arriving: true,
             let_in: false,
             entered: false,
+            tier: None,
             opened_ms: now_ms,
         }
     }
@@ -105,14 +113,15 @@ impl Conn {
     }
 
     /// When something of this connection is due.
-    pub fn deadline_ms(&self, write_timeout_ms: u64) -> u64 {
+    pub fn deadline_ms(&self, policy: &Policy) -> u64 {
+        let write_timeout_ms = policy.websocket.write_timeout_ms;
         let write_by_ms = |o: &Outbox| {
             let whole = o.oldest_ms().map_or(u64::MAX, |at| at + limits::QUEUE_AGE_MS_MAX);
             o.stalled_since_ms.saturating_add(write_timeout_ms).min(whole)
         };
         let stage = match &self.stage {
             Stage::Head(head) => head.until_ms,
-            Stage::Open(open) => open.session.deadline_ms(),
+            Stage::Open(open) => open.session.deadline_ms(policy),
             Stage::Closing { until_ms, .. } => *until_ms,
         };
         match &self.outbox {

@@ -8,6 +8,7 @@ use plimsoll_core::command::Body;
 use plimsoll_core::limits;
 use plimsoll_core::model::ConnKey;
 use plimsoll_overload::admission::{AdmissionClass, Offer};
+use plimsoll_overload::gates::AdmissionFloor;
 use plimsoll_protocol::centrifugo;
 
 /// What becomes of a connect.
@@ -23,11 +24,12 @@ impl Core {
     /// connect: clients ask for their channels, and what they missed of them, in the same frame.
     pub(super) fn at_the_door(&mut self, slot: u32, message: &str, io: &mut impl Io) -> Door {
         let now_ms = self.now.mono_ms;
-        let Some(conn) = self.conns.get_mut(slot) else { return Door::Closed };
+        let Some(conn) = self.conns.get(slot) else { return Door::Closed };
         if conn.let_in {
             return Door::Open;
         }
-        let (key, class) = (conn.key(slot), class_of(message));
+        let key = conn.key(slot);
+        let class = self.class_of(message);
         self.stats.connects.add(1);
         self.stats.connects_back.add(u64::from(class == AdmissionClass::Resume));
         if self.line_is_off {
@@ -35,7 +37,9 @@ impl Core {
         }
         match self.door.offer(now_ms, id_of(key), class, limits::PARKED_CONNECT_MS) {
             Offer::Admit => {
-                conn.let_in = true;
+                if let Some(conn) = self.conns.get_mut(slot) {
+                    conn.let_in = true;
+                }
                 Door::Open
             }
             Offer::Park { ticket, instead_of, .. } => {
@@ -81,6 +85,26 @@ impl Core {
     pub(super) fn end_handshake(&mut self, slot: u32) {
         if self.conns.get_mut(slot).is_some_and(|c| std::mem::take(&mut c.arriving)) {
             self.stats.handshakes.sub(1);
+        }
+    }
+
+    /// The tier is that of the very token by which the connect is judged once it is let in: a
+    /// forged one gains a place in the queue for a connect that then fails.
+    fn class_of(&self, message: &str) -> AdmissionClass {
+        let class = class_of(message);
+        let tiers = &self.shared.policy.tiers;
+        // While only those who come back are let in, the tier changes nothing: no parse.
+        let closed = self.gates.admission == AdmissionFloor::ResumesOnly;
+        if class != AdmissionClass::Rest || !tiers.has_top() || closed {
+            return class;
+        }
+        let line = centrifugo::lines(message).next().and_then(Result::ok).unwrap_or_default();
+        match centrifugo::decode(line).map(|command| command.body) {
+            Ok(Body::Connect(c)) if c.token.is_empty() => AdmissionClass::Anonymous,
+            Ok(Body::Connect(c)) => {
+                tiers.admission_of(self.shared.tokens.unverified_tier(&c.token))
+            }
+            _ => class,
         }
     }
 
@@ -131,5 +155,25 @@ fn class_of(message: &str) -> AdmissionClass {
         AdmissionClass::Rest
     } else {
         AdmissionClass::Anonymous
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_text_says_who_is_at_the_door() {
+        for (message, class) in [
+            (r#"{"id":1,"connect":{}}"#, AdmissionClass::Anonymous),
+            (r#"{"id":1,"connect":{"token":"x"}}"#, AdmissionClass::Rest),
+            (
+                "{\"id\":1,\"connect\":{\"token\":\"x\"}}\n\
+                 {\"id\":2,\"subscribe\":{\"channel\":\"a\",\"recover\":true}}",
+                AdmissionClass::Resume,
+            ),
+        ] {
+            assert_eq!(class_of(message), class, "{message}");
+        }
     }
 }

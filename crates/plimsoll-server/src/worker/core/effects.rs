@@ -3,12 +3,13 @@
 use super::conn::{Conn, Stage};
 use super::outbox::Outbox;
 use super::{Core, Io};
-use plimsoll_core::codes::Disconnect;
+use plimsoll_core::codes::{ClientError, Disconnect};
 use plimsoll_core::home::Request;
 use plimsoll_core::hub::{Encoding, Place};
 use plimsoll_core::limits;
 use plimsoll_core::model::StreamPosition;
 use plimsoll_core::session::{Effect, Left, Push, ReplyBody, SubscribeResult};
+use plimsoll_core::tier::Tier;
 use plimsoll_overload::feature::Class;
 use plimsoll_protocol::centrifugo;
 use plimsoll_transport::ws;
@@ -44,6 +45,11 @@ impl Core {
                 self.stats.error_replies.add(1);
                 self.send_urgent(slot, |out| centrifugo::write_error(out, id, error));
             }
+            Effect::Limited { id } => {
+                self.stats.publish_limited.add(1);
+                let error = ClientError::TOO_MANY_REQUESTS;
+                self.perform_one(slot, Effect::Error { id, error }, io);
+            }
             Effect::Ask { id, channel, request } => {
                 self.ask_in_turn(slot, id, channel, request, io);
             }
@@ -57,6 +63,7 @@ impl Core {
             Effect::Push(push) => self.push(slot, &push),
             Effect::Ping => self.send_urgent(slot, |out| out.extend_from_slice(centrifugo::PING)),
             Effect::Enter { user } => self.enter(slot, &user, io),
+            Effect::Tiered { tier, mistaken } => self.begin_tier(slot, tier, mistaken),
             Effect::Close(disconnect) => self.close(slot, disconnect, io),
         }
     }
@@ -111,6 +118,16 @@ impl Core {
         self.users.entry(Arc::clone(user)).or_default().push(slot);
     }
 
+    fn begin_tier(&mut self, slot: u32, tier: Tier, mistaken: bool) {
+        self.stats.tiers_unknown.add(mistaken.into());
+        let compression = self.shared.policy.tiers.of(Some(tier)).is_none_or(|t| t.compression);
+        if let Some(conn) = self.conns.get_mut(slot) {
+            conn.tier = Some(tier);
+            conn.deflates &= compression;
+            self.stats.of_tier(tier).add(1);
+        }
+    }
+
     fn activate(
         &mut self,
         slot: u32,
@@ -118,16 +135,22 @@ impl Core {
         join_leave: bool,
         position: Option<StreamPosition>,
     ) {
-        let Some(compressed) = self.conns.get(slot).map(|c| c.compressed) else { return };
+        let Some((compressed, tier)) = self.conns.get(slot).map(|c| (c.deflates, c.tier)) else {
+            return;
+        };
         let channels = &self.shared.channels;
         let place = self.hub.subscribe(channel, slot, Encoding { compressed, join_leave }, || {
             let options = channels.resolve(channel).map(|r| r.options);
             options.map_or((Class::Durable, None), |o| (o.class, o.feature))
         });
-        if let Some(local) = self.hub.get_mut(place.channel)
-            && let Some(position) = position
-        {
-            local.last_offset = local.last_offset.max(Some(position.offset));
+        if let Some(local) = self.hub.get_mut(place.channel) {
+            if let Some(position) = position {
+                local.last_offset = local.last_offset.max(Some(position.offset));
+            }
+            if let Some(tier) = self.shared.policy.tiers.of(tier) {
+                let window_ms = u32::try_from(tier.batch_window_ms).unwrap_or(u32::MAX);
+                local.window_ms_max = local.window_ms_max.min(window_ms);
+            }
         }
         if self.conns.get(slot).is_some_and(|c| c.is_connecting()) {
             self.special.set(slot, true);
@@ -198,6 +221,9 @@ impl Core {
         if code == Disconnect::BAD_REQUEST.code {
             self.stats.bad_input.add(1);
         }
+        if code == Disconnect::IDLE.code {
+            self.stats.idle_closed.add(1);
+        }
         let violation = code < 3000 || code == Disconnect::BAD_REQUEST.code;
         let cell = if violation { &self.stats.errors } else { &self.stats.closed };
         cell.add(1);
@@ -207,6 +233,9 @@ impl Core {
     pub(super) fn end_session(&mut self, slot: u32, io: &mut impl Io) {
         let Some(conn) = self.conns.get_mut(slot) else { return };
         let entered = std::mem::take(&mut conn.entered);
+        if let Some(tier) = conn.tier.take() {
+            self.stats.of_tier(tier).sub(1);
+        }
         let opened_ms = conn.opened_ms;
         let Some(session) = conn.session_mut() else { return };
         let user = Arc::clone(session.user());

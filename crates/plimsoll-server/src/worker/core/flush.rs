@@ -156,7 +156,7 @@ impl Core {
         let mut payload = std::mem::take(&mut self.scratch);
         payload.clear();
         write(&mut payload);
-        let compressed = self.conns.get(slot).is_some_and(|c| c.compressed)
+        let compressed = self.conns.get(slot).is_some_and(|c| c.deflates)
             && payload.len() >= self.shared.policy.websocket.compression_min_size_bytes;
         let start = self.own.bytes.len();
         if compressed {
@@ -269,13 +269,14 @@ impl Core {
     /// Writes a channel's frames to all its subscribers; the next ones gather for a window if the
     /// load says so. Changes no membership: who must go is noted and goes at the end of the turn.
     fn flush_channel(&mut self, key: ChannelKey, io: &mut impl Io) {
-        let class = self.hub.get_mut(key).map_or(Class::Durable, |c| c.class);
+        let local = self.hub.get_mut(key).map(|c| (c.class, c.window_ms_max));
+        let (class, window_ms_max) = local.unwrap_or((Class::Durable, 0));
         for index in 0..self.hub.group_count(key) {
             let Some(group) = self.hub.take_group(key, index) else { continue };
             self.flush_group(&group, Tag::Channel(key, class), io);
             self.hub.put_back(key, index, group);
         }
-        let window_ms = u64::from(self.gates.batching_window_ms);
+        let window_ms = u64::from(self.gates.batching_window_ms.min(window_ms_max));
         if window_ms > 0 {
             self.hub.hold_until(key, self.now.mono_ms + window_ms);
         }

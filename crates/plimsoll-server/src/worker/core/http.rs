@@ -137,6 +137,7 @@ impl Core {
         let compressed = policy.websocket.compression && upgrade.deflate.is_some();
         let Some(conn) = self.conns.get_mut(slot) else { return };
         conn.compressed = compressed;
+        conn.deflates = compressed;
         conn.opened_ms = self.now.mono_ms;
         let decoder = Decoder::default();
         let open = Open { session, decoder, deferred: None, held: None, returned: false };

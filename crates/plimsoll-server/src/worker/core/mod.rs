@@ -320,10 +320,8 @@ impl Core {
 
     /// Sets the connection's one deadline anew.
     fn rearm(&mut self, slot: u32) {
-        let deadline = self
-            .conns
-            .get(slot)
-            .map_or(u64::MAX, |c| c.deadline_ms(self.shared.policy.websocket.write_timeout_ms));
+        let policy = &self.shared.policy;
+        let deadline = self.conns.get(slot).map_or(u64::MAX, |c| c.deadline_ms(policy));
         self.wheel.set(slot, deadline);
     }
 

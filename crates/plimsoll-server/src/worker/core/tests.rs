@@ -11,6 +11,7 @@ use plimsoll_transport::ws;
 use std::collections::{HashMap, VecDeque};
 
 mod paces;
+mod tiers;
 
 struct NoTokens;
 impl TokenVerifier for NoTokens {
@@ -138,6 +139,10 @@ struct World {
 
 impl World {
     fn new(seed: u64, tight: bool) -> Self {
+        Self::with(seed, Self::policy(tight), Box::new(NoTokens))
+    }
+
+    fn policy(tight: bool) -> Policy {
         let without_namespace = ChannelOptions {
             history_size: 10_000,
             history_ttl_ms: 1_000_000,
@@ -156,12 +161,16 @@ impl World {
             ..Default::default()
         };
         let channel = ChannelPolicy { without_namespace, ..ChannelPolicy::default() };
-        let mut policy = Policy { client, channel: channel.clone(), ..Policy::default() };
+        let mut policy = Policy { client, channel, ..Policy::default() };
         policy.websocket.write_timeout_ms = u64::MAX / 2;
+        policy
+    }
+
+    fn with(seed: u64, policy: Policy, tokens: Box<dyn TokenVerifier + Send + Sync>) -> Self {
         let shared = Arc::new(Shared {
+            channels: Arc::new(Channels::new(policy.channel.clone()).unwrap()),
             policy,
-            channels: Arc::new(Channels::new(channel).unwrap()),
-            tokens: Box::new(NoTokens),
+            tokens,
             workers: WORKERS,
             line: LoadLine::default(),
         });

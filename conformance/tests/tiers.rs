@@ -1,0 +1,115 @@
+//! Tiers of the real server: what a token's claim makes of a connection.
+
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "all of it is tests: a panic is how one fails"
+)]
+
+use plimsoll_conformance::arena::OPEN;
+use plimsoll_conformance::client::{Client, Event};
+use plimsoll_conformance::server::Server;
+use plimsoll_conformance::token;
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+
+const SECRET: &str = "0123456789abcdef0123456789abcdef";
+const IDLE: Duration = Duration::from_secs(2);
+/// More than a busy machine is late.
+const SLACK: Duration = Duration::from_secs(2);
+
+/// Users with tokens, in tiers; `more` is added to the configuration.
+fn tiers(more: &str) -> String {
+    format!(
+        "{OPEN}\n[client.token]\nhmac_secret_key = \"{SECRET}\"\n[tiers]\nenabled = true\n{more}"
+    )
+}
+
+fn token(claims: &Value) -> String {
+    token::hs256(r#"{"alg":"HS256","typ":"JWT"}"#, &claims.to_string(), SECRET.as_bytes())
+}
+
+/// Connected with these claims, and the result of the connect.
+fn connect(server: &Server, claims: &Value) -> (Client, Value) {
+    let mut client = Client::open(server.clients()).expect("a connection");
+    let reply = client.call("connect", &json!({ "token": token(claims) })).expect("a reply");
+    let result = reply.get("connect").cloned();
+    (client, result.unwrap_or_else(|| panic!("{claims}: {reply}")))
+}
+
+fn of_tier(server: &Server, tier: &str) -> f64 {
+    let label = format!("tier=\"{tier}\"");
+    server.metrics().labelled("plimsoll_tier_connections", &label).expect("the gauge")
+}
+
+#[test]
+fn the_claim_decides_the_tier_and_the_ping_interval() {
+    let server = Server::start(&tiers("default = \"pro\"\n"));
+    let mut here = Vec::new();
+    for (claims, ping) in [
+        (json!({ "sub": "a", "tier": "free" }), 60),
+        (json!({ "sub": "b", "tier": "pro" }), 30),
+        (json!({ "sub": "c", "tier": "enterprise" }), 15),
+        (json!({ "sub": "d" }), 30),
+        (json!({ "sub": "e", "tier": "gold" }), 30),
+        (json!({ "tier": "enterprise" }), 15),
+    ] {
+        let (client, result) = connect(&server, &claims);
+        assert_eq!(result["ping"], ping, "{claims}");
+        here.push(client);
+    }
+    let mut anonymous = Client::open(server.clients()).expect("a connection");
+    let reply = anonymous.call("connect", &json!({})).expect("a reply");
+    assert_eq!(reply["connect"]["ping"], 60, "who has no id is of the free tier");
+    for (tier, count) in [("free", 2.0), ("pro", 3.0), ("enterprise", 2.0)] {
+        assert_eq!(of_tier(&server, tier), count, "{tier}");
+    }
+    assert_eq!(server.metrics().sum("plimsoll_unknown_tiers_total"), Some(1.0));
+    drop((here, anonymous));
+    let gone = || ["free", "pro", "enterprise"].iter().all(|t| of_tier(&server, t) == 0.0);
+    assert!(plimsoll_conformance::wait::until(SLACK, gone), "they are still counted");
+}
+
+#[test]
+fn who_does_nothing_is_closed_and_whoever_acts_stays() {
+    let free = "[tiers.free]\nidle_timeout = \"2s\"\nping_interval = \"1s\"\n";
+    let config = tiers(free).replace("[client]", "[client]\npong_timeout = \"500ms\"");
+    let server = Server::start(&config);
+    let free = json!({ "sub": "a", "tier": "free" });
+    let (mut idle, _) = connect(&server, &free);
+    idle.subscribe("room:a");
+    let (mut active, _) = connect(&server, &free);
+    let (mut pro, _) = connect(&server, &json!({ "sub": "b", "tier": "pro" }));
+    pro.subscribe("room:a");
+    let begin = Instant::now();
+    // It answers pings and gets publications: neither is something that the person does.
+    let mut closed = None;
+    while closed.is_none() && begin.elapsed() < IDLE + SLACK {
+        active.send(r#"{"send":{"data":{"plimsoll":{"type":"active"}}}}"#).expect("a send");
+        while let Event::Line(_) = active.next_line(Duration::from_millis(50)) {}
+        server.api("publish", &json!({ "channel": "room:a", "data": 1 }));
+        match idle.next_line(Duration::from_millis(200)) {
+            Event::Closed(code) => closed = Some((code, begin.elapsed())),
+            Event::Line(_) | Event::Silence => {}
+        }
+    }
+    let (code, after) = closed.expect("the idle connection is closed");
+    assert_eq!(code, Some(4501), "a code after which client libraries stay away");
+    assert!((IDLE..IDLE + SLACK).contains(&after), "after {after:?}");
+    active.call("presence", &json!({ "channel": "room:a" })).expect("it said that it is active");
+    pro.call("presence", &json!({ "channel": "room:a" })).expect("its tier waits longer");
+    let closes = server.metrics().labelled("plimsoll_idle_closed_total", "cause=\"timeout\"");
+    assert_eq!(closes, Some(1.0));
+}
+
+#[test]
+fn without_tiers_nobody_is_closed_and_the_ping_is_the_usual_one() {
+    let config = tiers("[tiers.free]\nidle_timeout = \"1s\"\n").replace("enabled = true\n", "");
+    let server = Server::start(&config);
+    let (mut client, result) = connect(&server, &json!({ "sub": "a", "tier": "enterprise" }));
+    assert_eq!(result["ping"], 25);
+    assert_eq!(client.next_line(IDLE), Event::Silence);
+    client.call("presence", &json!({ "channel": "room:a" })).expect("still there");
+    assert_eq!(server.metrics().sum("plimsoll_tier_connections"), Some(0.0));
+}

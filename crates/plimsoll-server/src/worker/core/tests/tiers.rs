@@ -1,0 +1,180 @@
+//! Tiers in a whole worker.
+
+use super::*;
+use plimsoll_core::tier::{Tier, TierClaim};
+
+/// A token is the name of a tier, or any other text; the user's id is the token too.
+struct ByName;
+
+impl TokenVerifier for ByName {
+    fn connection(&self, token: &str, _: u64) -> Result<ConnectionClaims, TokenError> {
+        let (user, tier) = (token.into(), self.unverified_tier(token));
+        Ok(ConnectionClaims { user, tier, ..ConnectionClaims::default() })
+    }
+    fn unverified_tier(&self, token: &str) -> TierClaim {
+        Tier::parse(token).map_or(TierClaim::Absent, TierClaim::Known)
+    }
+    fn subscription(&self, _: &str, _: u64) -> Result<SubscriptionClaims, TokenError> {
+        Err(TokenError::Invalid)
+    }
+}
+
+/// The first of the workers, with tiers.
+struct One(World);
+
+impl One {
+    fn new(change: impl FnOnce(&mut Policy)) -> Self {
+        let mut policy = World::policy(false);
+        policy.tiers.enabled = true;
+        // Nobody here answers pings.
+        policy.tiers.options.iter_mut().for_each(|t| t.ping_interval_ms = 0);
+        change(&mut policy);
+        Self(World::with(7, policy, Box::new(ByName)))
+    }
+
+    fn tell(&self, told: Told) {
+        self.0.cores[0].shared.line.tell(told);
+    }
+
+    fn turn(&mut self, ms: u64) {
+        let w = &mut self.0;
+        w.now += ms;
+        let now = Now { mono_ms: w.now, unix_ms: w.now };
+        w.cores[0].begin_turn(now, w.now * 1_000);
+        w.cores[0].on_deadlines(&mut w.ios[0]);
+        w.cores[0].flush(&mut w.ios[0]);
+        for to in 1..WORKERS {
+            while let Some(letter) = w.ios[0].mail[to].pop_front() {
+                w.cores[to].on_letter(letter, &mut w.ios[to]);
+            }
+            while let Some(letter) = w.ios[to].mail[0].pop_front() {
+                w.cores[0].on_letter(letter, &mut w.ios[0]);
+            }
+        }
+        w.cores[0].flush(&mut w.ios[0]);
+    }
+
+    fn come(&mut self, token: &str) -> u32 {
+        let w = &mut self.0;
+        let (slot, _) = w.cores[0].on_accept();
+        w.ios[0].sockets.insert(slot, (Vec::new(), usize::MAX));
+        w.cores[0].on_bytes(slot, &mut HEAD.to_vec(), &mut w.ios[0]);
+        w.bytes(0, slot, &format!("{{\"id\":1,\"connect\":{{\"token\":\"{token}\"}}}}"));
+        slot
+    }
+
+    fn say(&mut self, slot: u32, text: &str) {
+        self.0.bytes(0, slot, text);
+    }
+
+    /// Everything sent so far.
+    fn heard(&self, slot: u32) -> String {
+        let sent = self.0.ios[0].sockets.get(&slot).map(|(bytes, _)| bytes.as_slice());
+        String::from_utf8_lossy(sent.unwrap_or_default()).into_owned()
+    }
+
+    fn stats(&self) -> &WorkerStats {
+        &self.0.cores[0].stats
+    }
+}
+
+#[test]
+fn the_top_tier_goes_before_the_rest() {
+    let mut one = One::new(|_| {});
+    // Ten a second for this worker, one of them for the rest.
+    let admission = AdmissionFloor::ResumesFirst;
+    let gates = Gates { accepts_per_s: 30.0, admission, ..Gates::default() };
+    one.tell(Told { gates, ..Told::default() });
+    one.turn(1);
+    let names = ["free", "someone", "enterprise", "pro"];
+    let all: Vec<(u32, &str)> =
+        (0..48).map(|i| names[i % 4]).map(|name| (one.come(name), name)).collect();
+    let let_in = |one: &One, name: &str| {
+        let of = all.iter().filter(|(_, n)| *n == name);
+        of.filter(|(slot, _)| one.heard(*slot).contains("\"connect\":{")).count()
+    };
+    let mut turns = 0;
+    while let_in(&one, "enterprise") < 12 && turns < 60 {
+        one.turn(50);
+        turns += 1;
+    }
+    assert_eq!(let_in(&one, "enterprise"), 12, "all of the top tier within four seconds");
+    let rest = ["free", "someone", "pro"].map(|name| let_in(&one, name));
+    assert!(rest.iter().sum::<usize>() < 9, "of 36 others: {rest:?}");
+    assert_eq!(one.stats().tier_enterprise.get(), 12);
+}
+
+#[test]
+fn a_channel_waits_no_longer_than_its_most_impatient_subscriber_was_promised() {
+    let mut one = One::new(|p| p.tiers.options[1].batch_window_ms = 20);
+    let gates = Gates { batching_window_ms: 100, ..Gates::default() };
+    one.tell(Told { gates, ..Told::default() });
+    one.turn(1);
+    let publisher = one.come("publisher");
+    let subscribers = [("free", "f", 100), ("pro", "p", 20), ("enterprise", "e", 0)];
+    for (token, channel, window_ms) in subscribers {
+        let slot = one.come(token);
+        one.say(slot, &format!("{{\"id\":2,\"subscribe\":{{\"channel\":\"{channel}\"}}}}"));
+        one.turn(200);
+        let publish = |one: &mut One, data: &str| {
+            let data = format!("{{\"channel\":\"{channel}\",\"data\":\"{data}\"}}");
+            one.say(publisher, &format!("{{\"id\":3,\"publish\":{data}}}"));
+            one.turn(0);
+            one.turn(0);
+        };
+        publish(&mut one, "first");
+        assert!(one.heard(slot).contains("first"), "{token}: nothing was written before");
+        publish(&mut one, "second");
+        let begin_ms = one.0.now;
+        while !one.heard(slot).contains("second") && one.0.now < begin_ms + 1_000 {
+            one.turn(1);
+        }
+        let waited_ms = one.0.now - begin_ms;
+        assert!((window_ms..window_ms + 5).contains(&waited_ms), "{token}: {waited_ms} ms");
+    }
+}
+
+#[test]
+fn too_many_publications_of_one_connection_are_refused_and_counted() {
+    let mut one = One::new(|p| {
+        (p.tiers.options[0].publish_rate_limit, p.tiers.options[0].publish_rate_burst) = (1, 3);
+    });
+    one.turn(1);
+    let slot = one.come("free");
+    for id in 2..12 {
+        one.say(slot, &format!("{{\"id\":{id},\"publish\":{{\"channel\":\"a\",\"data\":1}}}}"));
+    }
+    one.turn(1);
+    let heard = one.heard(slot);
+    assert_eq!(heard.matches("\"publish\":{}").count(), 3, "{heard}");
+    assert_eq!(heard.matches("\"code\":111").count(), 7, "{heard}");
+    assert_eq!(one.stats().publish_limited.get(), 7);
+    assert_eq!(
+        one.stats().publications.get()
+            + one.0.cores[1].stats.publications.get()
+            + one.0.cores[2].stats.publications.get(),
+        3,
+        "what was refused is not appended"
+    );
+}
+
+#[test]
+fn who_does_nothing_is_closed_and_counted_out() {
+    let mut one = One::new(|p| p.tiers.options[0].idle_timeout_ms = 2_000);
+    one.turn(100);
+    let (idle, active) = (one.come("free"), one.come("free"));
+    assert_eq!(one.stats().tier_free.get(), 2);
+    one.turn(1_500);
+    one.say(active, r#"{"send":{"data":{"plimsoll":{"type":"active"}}}}"#);
+    one.turn(600);
+    let close = ws_close(4501, "idle");
+    assert!(one.heard(idle).ends_with(&close), "{:?}", one.heard(idle));
+    assert!(!one.heard(active).contains(&close));
+    assert_eq!((one.stats().tier_free.get(), one.stats().idle_closed.get()), (1, 1));
+}
+
+fn ws_close(code: u16, reason: &str) -> String {
+    let mut frame = Vec::new();
+    ws::append_close(&mut frame, code, reason);
+    String::from_utf8_lossy(&frame).into_owned()
+}
