@@ -350,13 +350,17 @@ impl Hub {
 
     /// Ends what [`Hub::take_group`] began.
     pub fn put_back(&mut self, key: ChannelKey, index: usize, taken: Group) {
-        let mut frames = taken.frames;
         if let Some(group) = self.get_mut(key).and_then(|c| c.groups.get_mut(index)) {
             group.subscribers = taken.subscribers;
         }
+        self.recycle(taken.frames);
+    }
+
+    /// Keeps a buffer for the next frames, unless there are enough or it grew too large.
+    pub fn recycle(&mut self, mut frames: Vec<u8>) {
         frames.clear();
         if self.spare.len() < limits::SPARE_BUFFERS_MAX
-            && frames.capacity() <= limits::SPARE_BUFFER_BYTES_MAX
+            && (1..=limits::SPARE_BUFFER_BYTES_MAX).contains(&frames.capacity())
         {
             self.spare.push(frames);
         }

@@ -143,6 +143,12 @@ pub const RELIEF_INTERVAL_MS: u64 = 100;
 /// Subscribers of a channel on one worker that make it hot: all hot channels together get at most
 /// half of a worker's time, and gather meanwhile.
 pub const HOT_SUBSCRIBERS: usize = 2_000;
+/// Sockets of a hot channel that are written before others have their turn.
+pub const HOT_SLICE: usize = 512;
+/// Time after which a slice ends all the same, in microseconds.
+pub const HOT_SLICE_US: u64 = 2_000;
+/// Sockets between two looks at the clock in a slice.
+pub const HOT_STEP: usize = 64;
 /// Without any byte taken by a blocked socket for so long, in milliseconds: 3009.
 pub const WRITE_STALL_MS: u64 = 5_000;
 /// `TCP_NOTSENT_LOWAT`: unsent bytes the kernel takes for one socket before it is "full".

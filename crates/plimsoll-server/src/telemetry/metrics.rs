@@ -327,6 +327,11 @@ const METRICS: &[Metric] = &[
         "Channels of connections of which something was left out, and the client told.",
         Source::Sum(|s| &s.fell_behind),
     ),
+    counter(
+        "plimsoll_hot_slices_total",
+        "Slices in which channels with very many subscribers were written.",
+        Source::Sum(|s| &s.hot_slices),
+    ),
     counter("plimsoll_error_replies_total", "Commands refused.", Source::Sum(|s| &s.error_replies)),
     counter(
         "plimsoll_bad_input_total",

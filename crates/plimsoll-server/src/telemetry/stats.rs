@@ -118,6 +118,8 @@ pub struct WorkerStats {
     pub publication_bytes: Cell,
     /// Publications delivered to subscribers.
     pub deliveries: Cell,
+    /// Slices in which channels with very many subscribers were written.
+    pub hot_slices: Cell,
     /// Connections accepted and not connected yet.
     pub handshakes: Cell,
     /// Connects, whatever became of them; each connection counts once.
@@ -235,6 +237,7 @@ impl Default for WorkerStats {
             publications: c(),
             publication_bytes: c(),
             deliveries: c(),
+            hot_slices: c(),
             handshakes: c(),
             connects: c(),
             connects_back: c(),

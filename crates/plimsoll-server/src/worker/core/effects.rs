@@ -181,6 +181,13 @@ impl Core {
         let misses = |o: &Outbox| o.misses(place.channel);
         let reads = |c: &Conn| !c.doomed && !c.outbox.as_deref().is_some_and(misses);
         let unread = !self.conns.get(slot).is_some_and(reads);
+        if !self.hot.is_idle()
+            && let Some(frames) = self.hot.forget(place.channel, slot)
+            && !unread
+        {
+            let frames = frames.to_vec();
+            self.send_own(slot, &frames);
+        }
         match self.hub.gathered_for(place) {
             Some(frames) if unread || frames.is_empty() => {}
             Some(frames) => {

@@ -62,27 +62,18 @@ impl Core {
         self.throttle.turn_ended(now_us, now_us.saturating_sub(self.received_us));
     }
 
-    /// Writes the channels that are due. Hot ones together get at most half of the time: while the
-    /// others have theirs, hot ones gather.
+    /// Writes the channels that are due, hot ones in slices.
     fn flush_channels(&mut self, io: &mut impl Io) {
         let now_ms = self.now.mono_ms;
-        let mut hot_us = 0;
         while let Some(key) = self.hub.next_dirty(now_ms) {
-            if self.hub.subscriber_count(key) < limits::HOT_SUBSCRIBERS || self.stopping {
+            let whole = self.stopping || self.hub.subscriber_count(key) < self.hot.subscribers;
+            if whole || self.wants_flush() {
                 self.flush_channel(key, io);
-                continue;
+            } else {
+                self.begin_hot(key);
             }
-            if now_ms < self.hot_free_ms {
-                self.hub.hold_until(key, self.hot_free_ms);
-                continue;
-            }
-            let before_us = io.micros();
-            self.flush_channel(key, io);
-            hot_us += io.micros().saturating_sub(before_us);
         }
-        if hot_us >= 1_000 {
-            self.hot_free_ms = (io.micros() + hot_us) / 1_000;
-        }
+        self.send_hot(io);
     }
 
     fn is_current(&self, key: ConnKey) -> bool {
@@ -269,6 +260,7 @@ impl Core {
     /// Writes a channel's frames to all its subscribers; the next ones gather for a window if the
     /// load says so. Changes no membership: who must go is noted and goes at the end of the turn.
     fn flush_channel(&mut self, key: ChannelKey, io: &mut impl Io) {
+        self.complete_hot(key, io);
         let local = self.hub.get_mut(key).map(|c| (c.class, c.window_ms_max));
         let (class, window_ms_max) = local.unwrap_or((Class::Durable, 0));
         for index in 0..self.hub.group_count(key) {
@@ -285,18 +277,27 @@ impl Core {
     fn flush_group(&mut self, group: &Group, tag: Tag, io: &mut impl Io) {
         let on_time = group.subscribers.len() - group.late.len().min(group.subscribers.len());
         let (first, late) = group.subscribers.split_at(on_time);
-        self.send_frames(first, &group.frames, tag, io);
+        self.send_frames(first, &group.frames, tag, &mut None, io);
         for (slot, start) in late.iter().zip(&group.late) {
             let frames = group.frames.get(*start as usize..).unwrap_or_default();
             if !frames.is_empty() {
-                self.send_frames(std::slice::from_ref(slot), frames, tag, io);
+                self.send_frames(std::slice::from_ref(slot), frames, tag, &mut None, io);
             }
         }
-        self.count_group(group, io);
+        let counts = (group.messages, group.publications);
+        let (bytes, served) = (group.frames.len() as u64, group.subscribers.len() as u64);
+        self.count_written(counts, bytes, served, group.received_us, io);
     }
 
-    fn send_frames(&mut self, slots: &[u32], frames: &[u8], tag: Tag, io: &mut impl Io) {
-        let mut leftover: Option<Rc<Shared>> = None;
+    /// To each of `slots`; `leftover` is what full sockets share.
+    pub(super) fn send_frames(
+        &mut self,
+        slots: &[u32],
+        frames: &[u8],
+        tag: Tag,
+        leftover: &mut Option<Rc<Shared>>,
+        io: &mut impl Io,
+    ) {
         for &slot in slots {
             let sent = match self.special.get(slot) {
                 false => io.send(slot, frames),
@@ -358,16 +359,23 @@ impl Core {
         }
     }
 
-    fn count_group(&mut self, group: &Group, io: &mut impl Io) {
-        let subscribers = group.subscribers.len() as u64;
-        self.stats.messages_out.add(u64::from(group.messages) * subscribers);
-        self.stats.bytes_out.add(group.frames.len() as u64 * subscribers);
-        if group.publications == 0 {
+    /// Counts `bytes` with so many messages and publications, written to `served` subscribers.
+    pub(super) fn count_written(
+        &self,
+        (messages, publications): (u32, u32),
+        bytes: u64,
+        served: u64,
+        received_us: u64,
+        io: &mut impl Io,
+    ) {
+        self.stats.messages_out.add(u64::from(messages) * served);
+        self.stats.bytes_out.add(bytes * served);
+        if publications == 0 {
             return;
         }
-        let delivered = u64::from(group.publications) * subscribers;
+        let delivered = u64::from(publications) * served;
         self.stats.deliveries.add(delivered);
-        let ms = io.micros().saturating_sub(group.received_us) as f64 / 1_000.0;
+        let ms = io.micros().saturating_sub(received_us) as f64 / 1_000.0;
         self.stats.latency_ms.observe(ms, delivered);
     }
 }

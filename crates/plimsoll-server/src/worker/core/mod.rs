@@ -8,6 +8,7 @@ mod control;
 mod door;
 mod effects;
 mod flush;
+mod hot;
 mod http;
 mod io;
 mod letters;
@@ -24,6 +25,7 @@ pub use io::{Io, Sent};
 use crate::telemetry::stats::WorkerStats;
 use crate::worker::slab::{Bits, Slab};
 use conn::{Conn, Own};
+use hot::Hot;
 use notice::Notices;
 use outbox::Meter;
 use plimsoll_core::channel::Channels;
@@ -138,8 +140,7 @@ pub struct Core {
     next_relief_ms: u64,
     next_ages_ms: u64,
     recoveries: Recoveries,
-    /// Until then hot channels gather.
-    hot_free_ms: u64,
+    hot: Hot,
     spare_effects: Vec<Vec<Effect>>,
     next_sweep_ms: u64,
     seed: u64,
@@ -184,7 +185,7 @@ impl Core {
             next_relief_ms: now.mono_ms,
             next_ages_ms: now.mono_ms,
             recoveries: Recoveries::default(),
-            hot_free_ms: 0,
+            hot: Hot::default(),
             spare_effects: Vec::new(),
             next_sweep_ms: now.mono_ms,
             seed,
@@ -218,6 +219,9 @@ impl Core {
 
     /// Milliseconds until [`Core::on_deadlines`] has something to do.
     pub fn wait_ms(&self) -> u64 {
+        if !self.hot.is_idle() {
+            return 0;
+        }
         let sweep = self.next_sweep_ms.saturating_sub(self.now.mono_ms);
         let sweep = if self.home.is_empty() { u64::MAX } else { sweep };
         let held =
@@ -270,6 +274,7 @@ impl Core {
     pub fn abandon(&mut self, io: &mut impl Io) {
         self.own = Own::default();
         self.hub = Hub::new(self.seed);
+        self.hot.clear();
         self.broken.clear();
         self.slow.clear();
         self.behind.clear();
@@ -289,6 +294,7 @@ impl Core {
         self.spare_effects = Vec::new();
         self.users.shrink_to_fit();
         self.hub.shrink();
+        self.hot.clear();
         self.home.shrink();
     }
 

@@ -86,7 +86,7 @@ impl Io for FakeIo {
         self.rng.u64(..)
     }
     fn micros(&mut self) -> u64 {
-        self.clock_us += self.rng.u64(..2_000);
+        self.clock_us += self.rng.u64(..500);
         self.clock_us
     }
     fn admit(&mut self, _: usize) -> bool {
@@ -176,7 +176,12 @@ impl World {
         });
         let core = |id: usize| {
             let (stats, now) = (Arc::default(), Now::default());
-            Core::new(id as u16, Arc::clone(&shared), stats, now, seed)
+            let mut core = Core::new(id as u16, Arc::clone(&shared), stats, now, seed);
+            // Half of the worlds know only hot channels, written one by one or two by two.
+            if seed % 4 > 1 {
+                (core.hot.subscribers, core.hot.slice) = (1, 1 + seed as usize % 2);
+            }
+            core
         };
         Self {
             rng: fastrand::Rng::with_seed(seed),
@@ -285,7 +290,8 @@ impl World {
             line.tell(Told { gates, ..Told::default() });
         }
         let now = Now { mono_ms: self.now, unix_ms: self.now };
-        self.cores[worker].begin_turn(now, 0);
+        self.ios[worker].clock_us = self.now * 1_000;
+        self.cores[worker].begin_turn(now, self.now * 1_000);
         self.cores[worker].on_deadlines(&mut self.ios[worker]);
         self.cores[worker].flush(&mut self.ios[worker]);
     }

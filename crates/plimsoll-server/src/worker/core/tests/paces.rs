@@ -10,7 +10,7 @@ struct Pier {
 
 impl Pier {
     fn new() -> Self {
-        Self { world: World::new(11, false) }
+        Self { world: World::new(8, false) }
     }
 
     fn tell(&mut self, gates: Gates) {
@@ -23,6 +23,7 @@ impl Pier {
         w.now += ms;
         let now = Now { mono_ms: w.now, unix_ms: w.now };
         for worker in 0..WORKERS {
+            w.ios[worker].clock_us = w.now * 1_000;
             w.cores[worker].begin_turn(now, w.now * 1_000);
             w.cores[worker].on_deadlines(&mut w.ios[worker]);
         }
