@@ -270,3 +270,79 @@ fn the_webhook_is_told() {
     });
     assert!(counted, "the alert is not counted");
 }
+
+/// The steps of an emergency that are in force, by the metric.
+fn steps(server: &Server) -> Vec<&'static str> {
+    let all = [
+        "stop_ephemeral",
+        "pace_accepts",
+        "relieve_cpu",
+        "drop_caches",
+        "shrink_read_buffers",
+        "shed_queues",
+        "catch_up",
+        "close_idle",
+        "cut_publishing",
+        "page",
+    ];
+    let metrics = server.metrics();
+    let taken = |step: &&str| {
+        let label = format!("step=\"{step}\"");
+        metrics.labelled("plimsoll_emergency_step", &label) == Some(1.0)
+    };
+    all.into_iter().filter(taken).collect()
+}
+
+#[test]
+fn out_of_memory_one_step_after_the_other_is_taken_and_taken_back() {
+    // Less than the process needs: memory is short from the start.
+    let limit = [("PLIMSOLL_OVERLOAD_MEMORY_LIMIT", "4MiB")];
+    let server = Server::start_with(OPEN, &limit);
+    let memory = [
+        "stop_ephemeral",
+        "pace_accepts",
+        "drop_caches",
+        "shrink_read_buffers",
+        "shed_queues",
+        "catch_up",
+        "close_idle",
+        "cut_publishing",
+        "page",
+    ];
+    let mut seen = 0;
+    let all = wait::until(Duration::from_secs(40), || {
+        let now = steps(&server);
+        // Other resources may have a step of their own on a busy machine.
+        let now: Vec<_> = now.into_iter().filter(|s| *s != "relieve_cpu").collect();
+        assert!(now.len() >= seen && now == memory[..now.len()], "{now:?}");
+        seen = now.len();
+        seen == memory.len()
+    });
+    assert!(all, "{:?}", steps(&server));
+    let (_, shown) = overload(&server, "GET", "", "");
+    let names: Vec<_> = shown["emergency_steps"].as_array().expect("a list").clone();
+    assert!(memory.iter().all(|step| names.contains(&json!(step))), "{shown}");
+    assert_eq!((&shown["admission"], &shown["storm"]), (&json!("resumes_only"), &json!(false)));
+    // Who comes back still gets in, and is served.
+    let back = json!({ "subs": { "room:a": { "recover": true } } });
+    let mut client = Client::connect(server.clients(), &back).expect("who comes back gets in");
+    client.call("publish", &json!({ "channel": "room:a", "data": 1 })).expect("a publication");
+    let kind = server.metrics().labelled("plimsoll_connects_total", "kind=\"back\"");
+    assert_eq!(kind, Some(1.0));
+    // A worker without connections sleeps, and has nothing to give back.
+    let given_back = wait::until(PATIENCE, || {
+        server.metrics().sum("plimsoll_memory_given_back_total") >= Some(2.0)
+    });
+    assert!(given_back, "once a second");
+
+    let calm = r#"{"pin_level":0,"ttl":"60s","reason":"drill"}"#;
+    assert_eq!(overload(&server, "POST", "", calm).0, 200);
+    let mut left = steps(&server).len();
+    let none = wait::until(Duration::from_secs(40), || {
+        let now = steps(&server).len();
+        assert!(now <= left, "{now} after {left}");
+        left = now;
+        left == 0
+    });
+    assert!(none, "{:?}", steps(&server));
+}

@@ -356,6 +356,11 @@ impl Hub {
         self.recycle(taken.frames);
     }
 
+    /// Gives back the buffers that are kept.
+    pub fn drop_spare(&mut self) {
+        self.spare = Vec::new();
+    }
+
     /// Keeps a buffer for the next frames, unless there are enough or it grew too large.
     pub fn recycle(&mut self, mut frames: Vec<u8>) {
         frames.clear();

@@ -140,6 +140,11 @@ pub const QUEUE_AGE_MS_MAX: u64 = 60_000;
 pub const OUTBOUND_BYTES_MAX: usize = 512 * 1024 * 1024;
 /// Between two passes over the longest queues of a worker, in milliseconds.
 pub const RELIEF_INTERVAL_MS: u64 = 100;
+/// Queues over their soft limit that one pass gives up when all are to: each costs the client a
+/// recovery.
+pub const CATCH_UP_PER_PASS_MAX: usize = 500;
+/// Between two times that a worker gives spare memory back in an emergency, in milliseconds.
+pub const GIVE_BACK_INTERVAL_MS: u64 = 1_000;
 /// Subscribers of a channel on one worker that make it hot: all hot channels together get at most
 /// half of a worker's time, and gather meanwhile.
 pub const HOT_SUBSCRIBERS: usize = 2_000;

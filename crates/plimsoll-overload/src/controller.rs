@@ -2,7 +2,7 @@
 
 use crate::actions::{CompressionSwitch, Strengths};
 use crate::alert::{Alert, Alerts};
-use crate::emergency::{Emergency, Plan, Step};
+use crate::emergency::{Emergency, Plan};
 use crate::gates::{ADMISSION_RESOURCES, Gates, Inputs, Levels, WORK_RESOURCES};
 use crate::level::{Level, Machine, Reading, Thresholds};
 use crate::limits;
@@ -11,6 +11,7 @@ use crate::overrides::{Audit, Order, OverrideError, Overrides, Request, Subject}
 use crate::score::Score;
 use crate::signals::{self, Pressures, Rated, Resource, Signals};
 use crate::smooth::{self, Smoother};
+use crate::storm::Storm;
 use std::fmt;
 
 /// What the controller is told once.
@@ -119,6 +120,8 @@ pub struct Outcome {
     pub gates: Gates,
     /// The emergency steps in force.
     pub plan: Plan,
+    /// Many come back at once.
+    pub storm: bool,
     /// Changes of the level since the start.
     pub transitions_total: u64,
     /// The change this sample made.
@@ -141,6 +144,7 @@ pub struct Controller {
     admission: Machine,
     compression: CompressionSwitch,
     emergency: Emergency,
+    storm: Storm,
     notices: Notices,
     alerts: Alerts,
     overrides: Overrides,
@@ -160,6 +164,7 @@ impl Controller {
             admission: machine(),
             compression: CompressionSwitch::default(),
             emergency: Emergency::new(config.thresholds.enter[3], config.thresholds.exit[3]),
+            storm: Storm::default(),
             notices: Notices::default(),
             alerts: Alerts::default(),
             overrides: Overrides::default(),
@@ -266,6 +271,9 @@ impl Controller {
             _ => Pressures::default(),
         };
         let plan = self.emergency.sample(now_ms, &pressures, connections);
+        let came = |count: Option<u64>| count.unwrap_or(0);
+        let (connects, back) = (came(signals.connects_total), came(signals.connects_back_total));
+        let storm = self.storm.sample(now_ms, connects, back);
         let gates = Gates::new(&Inputs {
             levels,
             strengths: self.outcome.strengths,
@@ -273,7 +281,8 @@ impl Controller {
             accepts_per_s: self.config.accepts_per_s,
             accepts_per_s_min: self.config.accepts_per_s_min,
             accept_new_connections: self.overrides.accept_new_connections(),
-            publish_cut: plan.takes(Step::CutPublishing),
+            plan,
+            storm,
         });
         let out = &mut self.outcome;
         let by_people = pin.is_some() || out.pinned;
@@ -289,6 +298,7 @@ impl Controller {
         out.level = levels.overall;
         out.pinned = pin.is_some();
         out.plan = plan;
+        out.storm = storm;
         out.gates = gates;
     }
 
@@ -315,6 +325,7 @@ impl Controller {
 mod tests {
     use super::*;
     use crate::actions::Action;
+    use crate::emergency::Step;
     use crate::feature::Feature;
 
     const WHY: Request<'static> = Request { ttl_ms: Some(60_000), reason: "drill", author: "ann" };
@@ -420,6 +431,27 @@ mod tests {
         }
         assert!(controller.outcome().plan.takes(Step::CutPublishing));
         assert_eq!(controller.outcome().gates.publish_factor, 0.2);
+    }
+
+    #[test]
+    fn a_storm_rations_history_and_nothing_else() {
+        let mut controller = controller();
+        let mut came = 0;
+        let mut sample = |n: u64, per_sample: u64| {
+            came += per_sample;
+            let counts = (Some(came), Some(came * 9 / 10));
+            let (connects_total, connects_back_total) = counts;
+            let signals = Signals { connects_total, connects_back_total, ..cpu(0.4) };
+            controller.sample(n * 250, &signals).clone()
+        };
+        let calm = (0..1_000).map(|n| sample(n, 2)).last().expect("some");
+        assert_eq!((calm.storm, calm.gates.history_rows), (false, 300));
+        let storm = (1_000..1_040).map(|n| sample(n, 500)).last().expect("some");
+        assert_eq!((storm.storm, storm.level), (true, Level::Normal));
+        assert_eq!(Gates { history_rows: 300, ..storm.gates }, calm.gates);
+        assert_eq!(storm.gates.history_rows, 100);
+        let after = (1_040..1_200).map(|n| sample(n, 2)).last().expect("some");
+        assert_eq!((after.storm, after.gates), (false, calm.gates));
     }
 
     #[test]

@@ -16,9 +16,11 @@ pub enum Step {
     PaceAccepts,
     /// No compression, batches of 100 ms.
     RelieveCpu,
-    /// Drop what can be made again: cached replies, encoded frames.
+    /// Drop what can be made again: spare buffers of the workers. Not keys of publications nor
+    /// histories: those are promises.
     DropCaches,
-    /// Give back the read buffers of connections that are quiet.
+    /// Give back what reading and writing share, as contexts of compression. Quiet connections
+    /// have no buffer of their own.
     ShrinkReadBuffers,
     /// Drop the biggest outbound queues; their owners recover.
     ShedQueues,
@@ -80,6 +82,12 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// With these steps in force, and nothing to do at once.
+    pub fn with(steps: &[Step]) -> Self {
+        let taken = steps.iter().fold(0, |all, step| all | 1 << *step as u16);
+        Self { taken, close_idle: 0, page: false }
+    }
+
     /// Whether a step is in force.
     pub const fn takes(&self, step: Step) -> bool {
         self.taken & (1 << step as u16) != 0

@@ -5,6 +5,7 @@
 //! one that stems only from the backbone turns no connection away.
 
 use crate::actions::{self, Action, Compression, PresenceScope, ShedQueues, Strengths};
+use crate::emergency::{Plan, Step};
 use crate::feature::{Class, Feature, FeatureState};
 use crate::level::Level;
 use crate::limits;
@@ -225,8 +226,10 @@ pub struct Inputs {
     pub accepts_per_s_min: f64,
     /// False: an operator lets nobody new in. Those who come back still may.
     pub accept_new_connections: bool,
-    /// The emergency plan cuts publications to the floor of Emergency.
-    pub publish_cut: bool,
+    /// The emergency steps in force.
+    pub plan: Plan,
+    /// Many come back at once: history is as one level higher.
+    pub storm: bool,
 }
 
 /// Everything a worker needs to know about the load. Plain fields, published in one swap.
@@ -270,6 +273,12 @@ pub struct Gates {
     pub batching_window_ms: u32,
     /// Outbound queues to drop; `None` = none.
     pub shed_queues: Option<ShedQueues>,
+    /// Every connection over the soft limit of its queue falls behind, and recovers.
+    pub catch_up: bool,
+    /// Spare buffers are given back.
+    pub drop_caches: bool,
+    /// What reading and writing share is given back.
+    pub shrink_read_buffers: bool,
 }
 
 impl Default for Gates {
@@ -282,38 +291,45 @@ impl Default for Gates {
             accepts_per_s: f64::MAX,
             accepts_per_s_min: 1.0,
             accept_new_connections: true,
-            publish_cut: false,
+            plan: Plan::default(),
+            storm: false,
         })
     }
 }
 
 impl Gates {
-    /// The gates for these levels and dials.
+    /// The gates for these levels, dials and emergency steps.
     pub fn new(inputs: &Inputs) -> Self {
-        let (levels, dials) = (inputs.levels, &inputs.strengths);
+        let (levels, dials, plan) = (inputs.levels, &inputs.strengths, &inputs.plan);
         let row = &LEVELS[levels.work as usize];
-        let ephemeral_factor = row.typing.and(dials.ephemeral_factor());
-        let cut = if inputs.publish_cut { LEVELS[4].publish_floor } else { 1.0 };
+        let history = &LEVELS[(levels.work as usize + usize::from(inputs.storm)).min(4)];
+        let stopped = plan.takes(Step::StopEphemeral);
+        let row_typing = row.typing.filter(|_| !stopped);
+        let ephemeral_factor = row_typing.and(dials.ephemeral_factor());
+        let presence = if stopped { PresenceScope::Off } else { row.presence };
         Self {
             level: levels.overall,
             work_level: levels.work,
-            publish_factor: dials.publish_factor().max(row.publish_floor).min(cut),
+            publish_factor: publish_factor(inputs, row),
             recovery_paced: row.recovery_paced,
-            history_rows: row.history_rows.min(dials.history_rows()),
-            history_interval_ms: row.history_interval_ms,
-            typing: row.typing.and_then(|t| slowed(t, ephemeral_factor?)),
+            history_rows: history.history_rows.min(dials.history_rows()),
+            history_interval_ms: history.history_interval_ms,
+            typing: row_typing.and_then(|t| slowed(t, ephemeral_factor?)),
             ephemeral_factor,
-            presence: row.presence.max(dials.presence_scope()),
+            presence: presence.max(dials.presence_scope()),
             presence_interval_ms: presence_interval_ms(row, dials.presence_scope()),
             receipts: row.receipts,
-            previews: row.previews,
+            previews: row.previews && !stopped,
             apis: row.apis,
             admission: admission(inputs),
             accepts_per_s: accepts_per_s(inputs),
             idle_strength: dials.get(Action::IdleTimeout),
             compression: compression(inputs),
-            batching_window_ms: row.batching_floor_ms.max(dials.batching_window_ms()),
-            shed_queues: dials.shed_queues(),
+            batching_window_ms: batching_window_ms(inputs, row),
+            shed_queues: shed_queues(inputs),
+            catch_up: plan.takes(Step::CatchUp),
+            drop_caches: plan.takes(Step::DropCaches),
+            shrink_read_buffers: plan.takes(Step::ShrinkReadBuffers),
         }
     }
 
@@ -410,8 +426,30 @@ fn presence_interval_ms(row: &LevelRow, scope: PresenceScope) -> u32 {
     row.presence_interval_ms.max(usual.presence_interval_ms)
 }
 
+fn publish_factor(inputs: &Inputs, row: &LevelRow) -> f32 {
+    let cut = inputs.plan.takes(Step::CutPublishing);
+    let most = if cut { LEVELS[4].publish_floor } else { 1.0 };
+    inputs.strengths.publish_factor().max(row.publish_floor).min(most)
+}
+
+fn batching_window_ms(inputs: &Inputs, row: &LevelRow) -> u32 {
+    let least_ms = match inputs.plan.takes(Step::RelieveCpu) {
+        true => limits::BATCHING_WINDOW_MS_MAX,
+        false => row.batching_floor_ms,
+    };
+    least_ms.max(inputs.strengths.batching_window_ms())
+}
+
+fn shed_queues(inputs: &Inputs) -> Option<ShedQueues> {
+    let mut dials = inputs.strengths;
+    if inputs.plan.takes(Step::ShedQueues) {
+        dials.set(Action::ShedQueues, 1.0);
+    }
+    dials.shed_queues()
+}
+
 fn admission(inputs: &Inputs) -> AdmissionFloor {
-    if inputs.accept_new_connections {
+    if inputs.accept_new_connections && !inputs.plan.takes(Step::PaceAccepts) {
         LEVELS[inputs.levels.admission as usize].admission
     } else {
         AdmissionFloor::ResumesOnly
@@ -421,7 +459,7 @@ fn admission(inputs: &Inputs) -> AdmissionFloor {
 fn accepts_per_s(inputs: &Inputs) -> f64 {
     // Zero would be for ever: nobody could come back after the load.
     let floor = if inputs.accepts_per_s_min > 0.0 { inputs.accepts_per_s_min } else { 1.0 };
-    if inputs.levels.admission == Level::Emergency {
+    if inputs.levels.admission == Level::Emergency || inputs.plan.takes(Step::PaceAccepts) {
         return floor;
     }
     inputs.strengths.accepts_per_s(inputs.accepts_per_s, floor)
@@ -431,6 +469,7 @@ fn compression(inputs: &Inputs) -> Compression {
     match inputs.compression {
         Compression::On => Compression::On,
         _ if inputs.levels.work == Level::Emergency => Compression::Off,
+        _ if inputs.plan.takes(Step::RelieveCpu) => Compression::Off,
         other => other,
     }
 }

@@ -27,3 +27,4 @@ pub mod score;
 pub mod signals;
 pub mod smooth;
 mod spread;
+pub mod storm;

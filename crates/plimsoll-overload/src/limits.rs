@@ -156,3 +156,36 @@ pub const RECOVERY_COST_WEIGHT: f64 = 1.0 / 16.0;
 
 /// Longest time that is paid for later, in microseconds.
 pub const RECOVERY_DEBT_US_MAX: f64 = 250_000.0;
+
+/// Interval in which the storm detector counts connects, in milliseconds.
+pub const STORM_INTERVAL_MS: u64 = 2_000;
+
+/// Intervals whose median is the usual: ten minutes.
+pub const STORM_INTERVALS_MAX: usize = 300;
+
+/// Intervals before which nothing is usual: after a start everybody is new here.
+pub const STORM_INTERVALS_MIN: usize = 60;
+
+/// Intervals that are held against the usual.
+pub const STORM_INTERVALS_RECENT: usize = 2;
+
+/// A storm has so many times the usual connects.
+pub const STORM_FACTOR: f64 = 3.0;
+
+/// Intervals of the minute before, and how many times more than in it there must be: a storm is
+/// sudden.
+pub const STORM_INTERVALS_MINUTE: usize = 30;
+/// See [`STORM_INTERVALS_MINUTE`].
+pub const STORM_JUMP: f64 = 1.5;
+
+/// And more than this share of them come back.
+pub const STORM_BACK_RATIO: f64 = 0.5;
+
+/// Fewer connects per second are no storm, however quiet it was.
+pub const STORM_CONNECTS_PER_S_MIN: f64 = 20.0;
+
+/// It is over when it has been calm for so long, in milliseconds.
+pub const STORM_CALM_MS: u64 = 10_000;
+
+/// What lasts longer is how it is now, in milliseconds.
+pub const STORM_MS_MAX: u64 = 600_000;

@@ -151,7 +151,8 @@ mod tests {
             accepts_per_s: 100.0,
             accepts_per_s_min: 1.0,
             accept_new_connections: true,
-            publish_cut: false,
+            plan: Default::default(),
+            storm: false,
         };
         Notice::new(&Gates::new(&inputs), Some(27))
     }

@@ -218,7 +218,8 @@ fn class_at(class: Class, level: Level) -> String {
         accepts_per_s: 1.0,
         accepts_per_s_min: 1.0,
         accept_new_connections: true,
-        publish_cut: false,
+        plan: Default::default(),
+        storm: false,
     };
     match Gates::new(&open).class(class) {
         ClassGate::Pass => "passes".to_owned(),

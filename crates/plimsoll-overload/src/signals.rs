@@ -48,6 +48,10 @@ pub struct Signals {
     pub backbone_state: Option<BackboneState>,
     /// Open client connections.
     pub connections: Option<f64>,
+    /// Connects since the start, whatever became of them; each connection counts once.
+    pub connects_total: Option<u64>,
+    /// Those of them that came back.
+    pub connects_back_total: Option<u64>,
     /// Share of the offered work, by cost, that this node refused or dropped in the last second:
     /// publications, ephemeral frames, history pages. Connects do not count, admission paces them.
     pub shed_ratio: Option<f64>,

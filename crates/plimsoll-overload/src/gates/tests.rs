@@ -9,7 +9,8 @@ fn inputs(level: Level) -> Inputs {
         accepts_per_s: 1_000.0,
         accepts_per_s_min: 10.0,
         accept_new_connections: true,
-        publish_cut: false,
+        plan: Plan::default(),
+        storm: false,
     }
 }
 
@@ -44,7 +45,7 @@ fn the_core_is_always_allowed() {
     for level in Level::ALL {
         let mut given = inputs(level);
         Action::ALL.iter().for_each(|a| given.strengths.set(*a, 1.0));
-        given.publish_cut = true;
+        given.plan = Plan::with(&[Step::CutPublishing]);
         given.accept_new_connections = false;
         let gates = Gates::new(&given);
         assert!(gates.allows(None) && gates.allows(Feature::parse("publish")));
@@ -95,7 +96,7 @@ fn dials_and_levels_the_stricter_wins() {
     assert!((Gates::new(&given).publish_factor - 0.55).abs() < 1e-6, "the dial");
     given.strengths.set(Action::PublishRate, 1.0);
     assert_eq!(Gates::new(&given).publish_factor, 0.5, "and the floor of the level");
-    given.publish_cut = true;
+    given.plan = Plan::with(&[Step::CutPublishing]);
     assert_eq!(Gates::new(&given).publish_factor, 0.2);
 }
 
@@ -124,4 +125,39 @@ fn open_gates_are_open() {
     assert!(gates.accepts_per_s > 1e12);
     assert!(LEVELS.iter().zip(Level::ALL).all(|(row, level)| row.level == level));
     assert!(size_of::<Gates>() <= 128, "cheap to copy: {}", size_of::<Gates>());
+}
+
+#[test]
+fn each_emergency_step_is_a_gate() {
+    let with =
+        |step: Step| Gates::new(&Inputs { plan: Plan::with(&[step]), ..inputs(Level::Normal) });
+    let ephemeral = with(Step::StopEphemeral);
+    assert_eq!((ephemeral.typing, ephemeral.ephemeral_factor), (None, None));
+    assert_eq!((ephemeral.presence, ephemeral.previews), (PresenceScope::Off, false));
+    let paced = with(Step::PaceAccepts);
+    assert_eq!((paced.admission, paced.accepts_per_s), (AdmissionFloor::ResumesOnly, 10.0));
+    let relieved = with(Step::RelieveCpu);
+    assert_eq!((relieved.compression, relieved.batching_window_ms), (Compression::Off, 100));
+    assert!(with(Step::DropCaches).drop_caches && with(Step::CatchUp).catch_up);
+    assert!(with(Step::ShrinkReadBuffers).shrink_read_buffers);
+    let shed = with(Step::ShedQueues).shed_queues.map(|s| (s.queues_per_pass, s.bytes_min));
+    assert_eq!(shed, Some((50, 32 * 1024)));
+    assert_eq!(with(Step::CutPublishing).publish_factor, 0.2);
+    for step in [Step::CloseIdle, Step::Page] {
+        assert_eq!(with(step), Gates::new(&inputs(Level::Normal)), "{step:?} is no gate");
+    }
+}
+
+#[test]
+fn in_a_storm_history_is_as_one_level_higher() {
+    for (at, level) in Level::ALL.into_iter().enumerate() {
+        let gates = Gates::new(&Inputs { storm: true, ..inputs(level) });
+        let above = Gates::new(&inputs(Level::ALL[(at + 1).min(4)]));
+        let history = |g: &Gates| (g.history_rows, g.history_interval_ms);
+        assert_eq!(history(&gates), history(&above), "{level:?}");
+        let (rows, ms) = history(&above);
+        let back =
+            Gates { history_rows: rows, history_interval_ms: ms, ..Gates::new(&inputs(level)) };
+        assert_eq!(gates, back, "nothing else");
+    }
 }

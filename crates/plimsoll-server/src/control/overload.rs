@@ -68,6 +68,7 @@ pub fn load(view: &View) -> Value {
         "level_name": outcome.level.name(),
         "score": rounded(outcome.score),
         "hot_resource": outcome.hot_resource.map(|r| r.name()),
+        "storm": outcome.storm,
         "pressures": pressures,
         "actions": actions,
         "accept_new_connections": view.accepts_new_connections(),

@@ -41,6 +41,8 @@ pub struct Counted {
     pub connections: usize,
     /// Connections accepted and not connected yet, parked ones included.
     pub handshakes: u64,
+    /// Connects since the start, and those that came back.
+    pub connects: (u64, u64),
     /// Connects that wait at the door.
     pub parked: u64,
     /// Age of the oldest queued frame, 99th percentile over the connections of the worst worker.
@@ -63,6 +65,7 @@ impl Counted {
             bytes_out: sum(|w| &w.bytes_out),
             connections,
             handshakes: sum(|w| &w.handshakes),
+            connects: (sum(|w| &w.connects), sum(|w| &w.connects_back)),
             parked: sum(|w| &w.parked),
             oldest_frame_age_ms: workers
                 .iter()
@@ -139,6 +142,8 @@ impl Gauge {
             handshakes_in_flight: Some(counted.handshakes.saturating_sub(counted.parked) as f64),
             handshakes_parked: Some(counted.parked as f64),
             oldest_frame_age_p99_ms: Some(counted.oldest_frame_age_ms as f64),
+            connects_total: Some(counted.connects.0),
+            connects_back_total: Some(counted.connects.1),
             shed_ratio: self.shed(counted.publications),
             // There is no backbone yet: nothing is said of one.
             backbone_latency_p99_ms: None,

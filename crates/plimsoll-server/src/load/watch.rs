@@ -187,12 +187,16 @@ impl Watch {
         state.signals = signals;
         state.listen_overflows += grown(readings.network.listen_overflows);
         state.listen_drops += grown(readings.network.listen_drops);
+        let was_storm = state.controller.outcome().storm;
         state.controller.sample(self.now_ms(), &signals);
         self.tell_workers(&state, &node.shared.line);
         let outcome = state.controller.outcome();
         log_audits(&outcome.expired);
         if let Some(change) = &outcome.changed {
             log_change(change);
+        }
+        if outcome.storm != was_storm {
+            tracing::info!(storm = outcome.storm, "many clients come back at once, or do no more");
         }
         let alert = outcome.alert.map(|alert| alert_json(&node.name, &alert, outcome));
         let page = outcome.plan.page.then(|| page_json(&node.name, outcome));
@@ -311,6 +315,7 @@ fn alert_json(node: &str, alert: &Alert, outcome: &Outcome) -> String {
         "hot_resource": outcome.hot_resource.map(|r| r.name()),
         "pinned": outcome.pinned,
         "suppressed": alert.suppressed,
+        "storm": outcome.storm,
     })
     .to_string()
 }
@@ -323,6 +328,7 @@ fn page_json(node: &str, outcome: &Outcome) -> String {
         "level": outcome.level.number(),
         "score": rounded(outcome.score),
         "hot_resource": outcome.hot_resource.map(|r| r.name()),
+        "storm": outcome.storm,
     })
     .to_string()
 }
@@ -402,6 +408,8 @@ mod tests {
         assert_eq!((&json["node"], &json["level"]), (&json!("a\"b"), &json!(3)));
         assert_eq!((&json["from"], &json["score"]), (&json!("normal"), &json!(0.988)));
         let page: serde_json::Value = serde_json::from_str(&page_json("n", &outcome)).unwrap();
-        assert_eq!(page["type"], "load_page");
+        assert_eq!((&page["type"], &page["storm"]), (&json!("load_page"), &json!(false)));
+        let storm = Outcome { storm: true, ..outcome };
+        assert!(alert_json("n", &alert, &storm).contains(r#""storm":true"#));
     }
 }

@@ -7,6 +7,7 @@ use crate::load::signals;
 use crate::load::watch::View;
 use crate::node::Node;
 use plimsoll_capacity::headroom::Load;
+use plimsoll_overload::emergency::{STEPS, StepRow};
 use std::fmt::Write;
 use std::sync::Arc;
 
@@ -231,6 +232,24 @@ const METRICS: &[Metric] = &[
         "plimsoll_signal",
         "Raw signals of the load, unit in the name; absent where the system does not say it.",
         Source::LineBy("signal", |v| signals::named(&v.signals).collect()),
+    ),
+    gauge(
+        "plimsoll_storm",
+        "1 while far more clients connect than usual, and most of them come back.",
+        Source::Line(|v| f64::from(u8::from(v.outcome.storm))),
+    ),
+    gauge(
+        "plimsoll_emergency_step",
+        "1 while a step of an emergency is in force.",
+        Source::LineBy("step", |v| {
+            let taken = |row: &StepRow| f64::from(u8::from(v.outcome.plan.takes(row.step)));
+            STEPS.iter().map(|row| (row.name, taken(row))).collect()
+        }),
+    ),
+    counter(
+        "plimsoll_memory_given_back_total",
+        "Times that a worker gave its spare buffers back in an emergency.",
+        Source::Sum(|s| &s.memory_given_back),
     ),
     gauge(
         "plimsoll_accepting_new_connections",

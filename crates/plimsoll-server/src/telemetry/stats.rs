@@ -126,6 +126,8 @@ pub struct WorkerStats {
     pub connects: Cell,
     /// Those of them that came back: they asked for what they missed.
     pub connects_back: Cell,
+    /// Times that spare memory was given back in an emergency.
+    pub memory_given_back: Cell,
     /// Recoveries that wait for their turn now.
     pub recoveries_waiting: Cell,
     /// Recoveries that were told to ask again.
@@ -241,6 +243,7 @@ impl Default for WorkerStats {
             handshakes: c(),
             connects: c(),
             connects_back: c(),
+            memory_given_back: c(),
             recoveries_waiting: c(),
             recoveries_deferred: c(),
             oldest_frame_age_ms: c(),

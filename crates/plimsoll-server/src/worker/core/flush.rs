@@ -58,6 +58,7 @@ impl Core {
 
     /// After the turn's last flush: how long everybody had to wait in it.
     pub fn end_turn(&mut self, io: &mut impl Io) {
+        self.give_back();
         let now_us = io.micros();
         self.throttle.turn_ended(now_us, now_us.saturating_sub(self.received_us));
     }

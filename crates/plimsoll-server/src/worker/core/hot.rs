@@ -83,6 +83,11 @@ impl Hot {
         (self.sending, self.spare) = (VecDeque::new(), Vec::new());
     }
 
+    /// Gives spare memory back.
+    pub fn drop_spare(&mut self) {
+        self.spare = Vec::new();
+    }
+
     fn is_sending(&self, key: ChannelKey) -> bool {
         self.sending.iter().any(|s| s.key == key)
     }

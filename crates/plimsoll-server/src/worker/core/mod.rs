@@ -7,6 +7,7 @@ mod conn;
 mod control;
 mod door;
 mod effects;
+mod emergency;
 mod flush;
 mod hot;
 mod http;
@@ -139,6 +140,7 @@ pub struct Core {
     tickets: Map<u32, (u32, Ticket)>,
     next_relief_ms: u64,
     next_ages_ms: u64,
+    next_give_back_ms: u64,
     recoveries: Recoveries,
     hot: Hot,
     spare_effects: Vec<Vec<Effect>>,
@@ -184,6 +186,7 @@ impl Core {
             tickets: map::with_seed(seed ^ 5),
             next_relief_ms: now.mono_ms,
             next_ages_ms: now.mono_ms,
+            next_give_back_ms: now.mono_ms,
             recoveries: Recoveries::default(),
             hot: Hot::default(),
             spare_effects: Vec::new(),

@@ -128,20 +128,23 @@ impl Core {
             None if over => Some(ShedQueues { queues_per_pass: 50, bytes_min: 1 }),
             shed => shed,
         };
-        let Some(shed) = shed.filter(|_| now_ms >= self.next_relief_ms) else { return };
+        let catch_up = self.gates.catch_up;
+        if (shed.is_none() && !catch_up) || now_ms < self.next_relief_ms {
+            return;
+        }
         self.next_relief_ms = now_ms + limits::RELIEF_INTERVAL_MS;
-        let queued = |core: &Self, slot: u32| {
-            core.conns.get(slot).and_then(|c| c.outbox.as_ref()).map_or(0, |o| o.len())
+        let wanted = |slot: u32| {
+            let outbox = self.conns.get(slot)?.outbox.as_ref()?;
+            let soft = Pressed::of(outbox, now_ms, 0, usize::MAX, false) != Pressed::No;
+            let long = shed.is_some_and(|shed| outbox.len() >= shed.bytes_min as usize);
+            (long || (catch_up && soft)).then_some((outbox.len(), slot))
         };
-        let mut longest: Vec<(usize, u32)> = self
-            .conns
-            .slots()
-            .into_iter()
-            .map(|slot| (queued(self, slot), slot))
-            .filter(|(bytes, _)| *bytes >= shed.bytes_min as usize)
-            .collect();
+        // Only who is marked can have a queue.
+        let mut longest: Vec<(usize, u32)> = self.special.ones().filter_map(wanted).collect();
         longest.sort_unstable_by(|a, b| b.cmp(a));
-        for (_, slot) in longest.into_iter().take(shed.queues_per_pass as usize) {
+        let per_pass = shed.map_or(0, |shed| shed.queues_per_pass as usize);
+        let most = if catch_up { limits::CATCH_UP_PER_PASS_MAX } else { per_pass };
+        for (_, slot) in longest.into_iter().take(most) {
             let Some(conn) = self.conns.get_mut(slot) else { continue };
             let key = conn.key(slot);
             let Some(outbox) = conn.outbox.as_mut() else { continue };

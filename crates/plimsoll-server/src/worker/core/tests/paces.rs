@@ -204,3 +204,42 @@ fn the_age_of_what_is_queued_is_seen_but_for_the_worst_hundredth() {
     pier.turn(250);
     assert_eq!(pier.stats().oldest_frame_age_ms.get(), 0);
 }
+
+#[test]
+fn in_an_emergency_those_over_the_soft_limit_catch_up_and_spare_memory_goes_back() {
+    let mut pier = Pier::new();
+    let slots: Vec<u32> = (0..60).map(|_| pier.come(900)).collect();
+    for slot in &slots {
+        let since = "\"recoverable\":true";
+        pier.say(*slot, &format!("{{\"id\":2,\"subscribe\":{{\"channel\":\"a\",{since}}}}}"));
+    }
+    (0..3).for_each(|_| pier.turn(1));
+    let data = "x".repeat(2_000);
+    for _ in 0..10 {
+        pier.say(
+            slots[0],
+            &format!("{{\"id\":9,\"publish\":{{\"channel\":\"a\",\"data\":\"{data}\"}}}}"),
+        );
+        pier.turn(1);
+    }
+    pier.turn(1_500);
+    assert_eq!(pier.stats().fell_behind.get(), 0, "20 KB each, and a second old: nothing is done");
+    pier.tell(Gates { catch_up: true, drop_caches: true, ..Gates::default() });
+    (0..3).for_each(|_| pier.turn(100));
+    assert_eq!(pier.stats().fell_behind.get(), 60, "each is told of one channel");
+    for slot in &slots {
+        pier.world.ios[0].sockets.get_mut(slot).unwrap().1 = usize::MAX;
+        pier.world.cores[0].on_writable(*slot, &mut pier.world.ios[0]);
+    }
+    pier.turn(1);
+    let told = slots.iter().filter(|s| pier.heard(**s, "\"code\":2500") == 1).count();
+    assert_eq!(told, 60);
+    let w = &mut pier.world;
+    (0..30).for_each(|n| {
+        w.now += 100;
+        w.cores[0].begin_turn(Now { mono_ms: w.now, unix_ms: n }, w.now * 1_000);
+        w.cores[0].end_turn(&mut w.ios[0]);
+    });
+    let times = pier.stats().memory_given_back.get();
+    assert!((3..=4).contains(&times), "once a second: {times}");
+}
