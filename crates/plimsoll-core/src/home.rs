@@ -1,10 +1,14 @@
 //! The home of channels: history, presence and who is interested, on the one worker that owns a
 //! channel. Everything that must have one order for everybody passes here.
 
+mod due;
 mod exchange;
 mod presence;
+mod signals;
 
-pub use exchange::{Answer, Event, Outcome, PublishRequest, Request, SubscribeRequest, Subscribed};
+pub use exchange::{
+    Answer, Event, Figures, Outcome, PublishRequest, Request, SubscribeRequest, Subscribed,
+};
 
 use crate::channel::Channels;
 use crate::codes::ClientError;
@@ -13,7 +17,10 @@ use crate::limits;
 use crate::map::{self, Map};
 use crate::model::{ClientId, Epoch, Publication, Since, StreamPosition};
 use crate::policy::{ChannelOptions, RecoveryMode};
-use crate::presence::{Figures, Roster};
+use crate::presence::Roster;
+use crate::receipts::Marks;
+use crate::typing::Typists;
+use plimsoll_overload::feature::Feature;
 use plimsoll_overload::gates::Gates;
 use smallvec::SmallVec;
 use std::cmp::Reverse;
@@ -23,6 +30,8 @@ use std::sync::Arc;
 struct Channel {
     stream: Option<Stream>,
     roster: Option<Box<Roster>>,
+    marks: Option<Box<Marks>>,
+    typists: Option<Box<Typists>>,
     /// Subscriptions by worker index.
     interest: SmallVec<[u32; 4]>,
     version: Option<Box<Version>>,
@@ -44,6 +53,8 @@ impl Default for Channel {
         Self {
             stream: None,
             roster: None,
+            marks: None,
+            typists: None,
             interest: SmallVec::new(),
             version: None,
             sweep_ms: u64::MAX,
@@ -66,6 +77,8 @@ pub struct Home {
     held: Map<Arc<str>, ()>,
     /// What is told beside the events of requests.
     told: VecDeque<(Arc<str>, Event)>,
+    /// Read marks of all channels.
+    marks: usize,
     gates: Gates,
     figures: Figures,
     keys: Map<(Arc<str>, Box<str>), Option<StreamPosition>>,
@@ -90,6 +103,7 @@ impl Home {
             dues: BinaryHeap::new(),
             held: map::with_seed(seed ^ 4),
             told: VecDeque::new(),
+            marks: 0,
             gates: Gates::default(),
             figures: Figures::default(),
             keys: map::with_seed(seed ^ 1),
@@ -146,7 +160,13 @@ impl Home {
             Request::Unsubscribe { member, announce } => {
                 self.unsubscribe(from, name, options, member.map(|m| (m, announce)), now_ms)
             }
-            Request::Publish(r) => self.publish(name, options, r, now_ms, &mut event),
+            Request::Publish(r) => match options.feature {
+                Some(Feature::Receipts) => self.read(name, options, r, now_ms),
+                Some(Feature::Typing) if self.leaves_out(name, &r, now_ms) => {
+                    Answer::Published(None)
+                }
+                _ => self.publish(name, options, r, now_ms, &mut event),
+            },
             Request::Presence => self.presence(name),
             Request::PresenceStats => self.stats(name),
             Request::History { since, limit, reverse } => {
@@ -220,7 +240,9 @@ impl Home {
         self.plan_sweep(name, options, now_ms);
         let since_offset = request.recover.map_or(0, |s| s.offset);
         let announce = request.announce;
-        Answer::Subscribed(Subscribed { position, recovery, since_offset, member, announce })
+        let reader = request.reader.as_deref();
+        let marks = reader.and_then(|user| self.marks_for(name, user, now_ms));
+        Answer::Subscribed(Subscribed { position, recovery, since_offset, member, announce, marks })
     }
 
     fn unsubscribe(
@@ -368,7 +390,15 @@ impl Home {
         if channel.roster.as_ref().is_some_and(|r| r.is_empty() && !(watched && r.owes())) {
             channel.roster = None;
         }
-        let used = watched || channel.roster.is_some();
+        if let Some(marks) = &mut channel.marks {
+            self.marks -= marks.expire(now_ms);
+        }
+        channel.marks.take_if(|m| m.is_empty());
+        if let Some(typists) = &mut channel.typists {
+            typists.expire(now_ms);
+        }
+        channel.typists.take_if(|t| t.is_empty());
+        let used = watched || channel.roster.is_some() || channel.marks.is_some();
         if let Some(stream) = &mut channel.stream {
             stream.expire(now_ms, retention(resolved.options));
             if !used && stream.is_forgotten(now_ms) {
@@ -399,7 +429,8 @@ impl Home {
             s.next_expiry_ms(keep).min(latest)
         });
         let version = channel.version.as_ref().map(|v| v.until_ms);
-        let Some(next) = stream.into_iter().chain(version).min() else { return };
+        let marks = channel.marks.as_ref().map(|m| m.look_ms());
+        let Some(next) = stream.into_iter().chain(version).chain(marks).min() else { return };
         let next = next.max(now_ms + SWEEP_MS);
         channel.sweep_ms = next;
         self.sweeps.push(Reverse((next, Arc::clone(name))));

@@ -5,7 +5,7 @@
 
 use crate::limits;
 use crate::map::{self, Map};
-use plimsoll_overload::feature::{Class, Feature};
+use plimsoll_overload::feature::Class;
 use smallvec::SmallVec;
 use std::sync::Arc;
 
@@ -63,8 +63,6 @@ pub struct LocalChannel {
     pub last_offset: Option<u64>,
     /// How precious its publications are.
     pub class: Class,
-    /// Which feature they serve.
-    pub feature: Option<Feature>,
     /// Writes never wait longer than this for more frames, in milliseconds: the least that
     /// anybody was promised who subscribed since the channel was last empty.
     pub window_ms_max: u32,
@@ -149,16 +147,16 @@ impl Hub {
         matches!(self.channels.get(key.0 as usize), Some(Some(c)) if c.dirty)
     }
 
-    /// Adds a subscriber. It does not get what was gathered earlier. `nature` says what the
+    /// Adds a subscriber. It does not get what was gathered earlier. `class` says what the
     /// channel is, if it has no subscriber yet.
     pub fn subscribe(
         &mut self,
         name: &Arc<str>,
         slot: u32,
         encoding: Encoding,
-        nature: impl FnOnce() -> (Class, Option<Feature>),
+        class: impl FnOnce() -> Class,
     ) -> Place {
-        let key = self.find(name).unwrap_or_else(|| self.insert(name, nature()));
+        let key = self.find(name).unwrap_or_else(|| self.insert(name, class()));
         self.subscriptions += 1;
         let mut place = Place { channel: key, group: 0, index: 0 };
         if let Some(channel) = self.get_mut(key) {
@@ -371,13 +369,12 @@ impl Hub {
         }
     }
 
-    fn insert(&mut self, name: &Arc<str>, nature: (Class, Option<Feature>)) -> ChannelKey {
+    fn insert(&mut self, name: &Arc<str>, class: Class) -> ChannelKey {
         let channel = LocalChannel {
             name: Arc::clone(name),
             groups: SmallVec::new(),
             last_offset: None,
-            class: nature.0,
-            feature: nature.1,
+            class,
             window_ms_max: u32::MAX,
             dirty: false,
             not_before_ms: 0,
@@ -412,8 +409,8 @@ fn matches_some(channel: Option<&Option<LocalChannel>>) -> Option<&LocalChannel>
 mod tests {
     use super::*;
 
-    fn plain() -> (Class, Option<Feature>) {
-        (Class::Durable, None)
+    fn plain() -> Class {
+        Class::Durable
     }
 
     #[test]

@@ -104,6 +104,22 @@ pub const PRESENCE_AWAY_TRIED_MAX: usize = 16;
 pub const PRESENCE_COUNTS_MS: u64 = 2_000;
 /// Between two calls to all subscribers of a channel to ask who is there, in milliseconds.
 pub const PRESENCE_RESYNC_MS: u64 = 10_000;
+/// Users with a read mark in one channel; one more is error 106.
+pub const READERS_PER_CHANNEL_MAX: usize = 10_000;
+/// Read marks of all channels of one home worker; channels beyond it are error 106.
+pub const READ_MARKS_MAX: usize = 1_000_000;
+/// Readers of a channel whose marks are told by user; above it only how many have read how far.
+pub const READERS_NAMED_MAX: usize = 20;
+/// Offsets told then, the highest first.
+pub const READ_STEPS_MAX: usize = 10;
+/// Highest offset of a read mark: what a number of JavaScript holds exactly.
+pub const READ_OFFSET_MAX: u64 = (1 << 53) - 1;
+/// Default of `receipts_ttl` (7 days): how long a read mark is kept, in milliseconds.
+pub const READ_MARK_TTL_MS: u64 = 7 * 24 * 3_600 * 1_000;
+/// Between two looks for expired read marks of a channel, in milliseconds.
+pub const READ_MARKS_LOOK_MS: u64 = 60_000;
+/// Users of a channel whose typing is remembered for an interval; others wait.
+pub const TYPISTS_MAX: usize = 512;
 /// Over how long is told what was kept back when the load is gone, in milliseconds.
 pub const RELEASE_SPREAD_MS: u64 = 5_000;
 /// Channels with something to tell that are looked at in one turn; the others follow.

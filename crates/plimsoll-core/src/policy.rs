@@ -32,6 +32,8 @@ pub struct ChannelOptions {
     pub presence_coalesce_ms: u64,
     /// Channels with more members are told their number only; 0 = no such limit.
     pub presence_roster_max: usize,
+    /// How long a read mark is kept without a new one of its user, in milliseconds.
+    pub receipts_ttl_ms: u64,
     /// Publications kept; 0 = no history.
     pub history_size: usize,
     /// How long a publication is kept, in milliseconds; 0 = no history.
@@ -93,6 +95,7 @@ impl Default for ChannelOptions {
             presence_leave_debounce_ms: 0,
             presence_coalesce_ms: 0,
             presence_roster_max: 0,
+            receipts_ttl_ms: limits::READ_MARK_TTL_MS,
             history_size: 0,
             history_ttl_ms: 0,
             history_meta_ttl_ms: limits::HISTORY_META_TTL_MS,

@@ -169,8 +169,13 @@ impl Roster {
             && matches!(terms.scope.scope, PresenceScope::Counts | PresenceScope::Off)
     }
 
-    /// All entries, in no order.
-    pub fn entries(&self) -> impl Iterator<Item = &ClientInfo> {
+    /// Shows all entries, in no order, to somebody who will go on with what is told.
+    pub fn show(&mut self) -> impl Iterator<Item = &ClientInfo> {
+        self.changes.seal();
+        self.entries()
+    }
+
+    fn entries(&self) -> impl Iterator<Item = &ClientInfo> {
         let gone = self.away.iter().flat_map(|a| a.gone.values().map(|g| &g.info));
         self.members.values().chain(gone)
     }

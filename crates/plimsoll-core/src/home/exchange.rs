@@ -3,7 +3,7 @@
 use crate::codes::ClientError;
 use crate::history::{Page, Recovery};
 use crate::model::{ClientId, ClientInfo, Publication, Since, StreamPosition};
-use crate::presence::Told;
+use crate::presence::{self, Told};
 use std::sync::Arc;
 
 /// What a worker (or the API) asks of a channel's home.
@@ -50,6 +50,8 @@ pub struct SubscribeRequest {
     pub member: Option<ClientInfo>,
     /// Tell the others.
     pub announce: bool,
+    /// Tell the read marks of the channel; of which user the own one.
+    pub reader: Option<Arc<str>>,
 }
 
 /// A publication to append.
@@ -106,6 +108,8 @@ pub struct Subscribed {
     pub member: Option<ClientId>,
     /// Whether its coming was announced.
     pub announce: bool,
+    /// The read marks, where the channel has some.
+    pub marks: Option<Arc<Publication>>,
 }
 
 /// What goes to every interested worker.
@@ -124,4 +128,23 @@ pub struct Outcome {
     pub answer: Answer,
     /// For all interested workers.
     pub event: Option<Event>,
+}
+
+/// What a home has done, counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// Joins and leaves.
+    pub presence: presence::Figures,
+    /// Read marks that have risen.
+    pub marks_risen: u64,
+    /// Read marks not above the last one of their user.
+    pub marks_old: u64,
+    /// Read marks refused.
+    pub marks_refused: u64,
+    /// Publications that told read marks.
+    pub mark_pushes: u64,
+    /// Typing notices that came too soon after one of the same user.
+    pub typing_throttled: u64,
+    /// Typing notices in too large rooms, or at too high a load.
+    pub typing_dropped: u64,
 }

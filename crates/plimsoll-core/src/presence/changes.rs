@@ -26,6 +26,8 @@ impl Change {
 #[derive(Debug, Default)]
 pub struct Changes {
     list: Vec<Change>,
+    /// So many of them are known to somebody already.
+    sealed: usize,
 }
 
 /// What became of a change.
@@ -52,7 +54,7 @@ impl Changes {
                 _ => false,
             }
         });
-        if let Some(at) = last.filter(|_| undoes) {
+        if let Some(at) = last.filter(|at| undoes && *at >= self.sealed) {
             self.list.remove(at);
             return Added::Cancelled;
         }
@@ -63,6 +65,12 @@ impl Changes {
         Added::Waits
     }
 
+    /// Somebody has seen the roster as it is, ahead of what is told: for him what waits now has
+    /// happened, and what undoes it must be told too.
+    pub fn seal(&mut self) {
+        self.sealed = self.list.len();
+    }
+
     /// Nothing waits.
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()
@@ -70,11 +78,12 @@ impl Changes {
 
     /// Forgets all, and how many they were.
     pub fn forget(&mut self) -> usize {
-        std::mem::take(&mut self.list).len()
+        self.take().len()
     }
 
     /// Takes all, in order.
     pub fn take(&mut self) -> Vec<Change> {
+        self.sealed = 0;
         std::mem::take(&mut self.list)
     }
 }

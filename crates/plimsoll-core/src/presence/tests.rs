@@ -22,6 +22,8 @@ struct World {
     live: BTreeMap<u8, ClientInfo>,
     /// What the subscriber has made of it.
     seen: BTreeMap<ClientId, ClientInfo>,
+    /// The same of one that came later and asked then.
+    late: Option<BTreeMap<ClientId, ClientInfo>>,
     /// It knows that it may be wrong.
     lost: bool,
     log: Vec<String>,
@@ -37,6 +39,7 @@ impl World {
             figures: Figures::default(),
             live: BTreeMap::new(),
             seen: BTreeMap::new(),
+            late: None,
             lost: false,
             log: Vec::new(),
         }
@@ -54,7 +57,23 @@ impl World {
         }
     }
 
+    fn ask(&mut self) {
+        self.late = Some(self.roster.show().map(|i| (i.client, i.clone())).collect());
+    }
+
     fn hear(&mut self, told: Told) {
+        if let Some(late) = &mut self.late {
+            match &told {
+                Told::Change(Change::Join(i)) => {
+                    late.insert(i.client, ClientInfo::clone(i));
+                }
+                Told::Change(Change::Leave(i)) => {
+                    late.remove(&i.client);
+                }
+                Told::Tally(tally) if tally.resync => self.ask(),
+                Told::Tally(_) => {}
+            }
+        }
         match told {
             Told::Change(Change::Join(i)) => {
                 self.log.push(format!("+{}", i.client.0[0]));
@@ -71,7 +90,7 @@ impl World {
                 self.log.push(format!("{what} {}/{}", tally.clients, tally.users));
                 self.lost = !tally.resync;
                 if tally.resync {
-                    let entries = self.roster.entries();
+                    let entries = self.roster.show();
                     self.seen = entries.map(|i| (i.client, i.clone())).collect();
                 }
             }
@@ -192,6 +211,12 @@ fn what_undoes_itself_is_not_told() {
     w.wait(250);
     assert_eq!(w.log(), "-1 +1", "it looks different now");
     assert_eq!(w.figures.coalesced, 4);
+    // Who has asked meanwhile knows of it, and must hear how it ends.
+    w.enter(4, "d", 0);
+    w.ask();
+    w.exit(4);
+    w.wait(250);
+    assert_eq!(w.log(), "+4 -4");
 }
 
 #[test]
@@ -265,7 +290,7 @@ proptest! {
         debounce_ms in prop_oneof![Just(0u64), Just(3_000)],
         coalesce_ms in prop_oneof![Just(0u64), Just(400)],
         roster_max in prop_oneof![Just(0usize), Just(5)],
-        steps in prop::collection::vec((0u8..12, 0u8..10, 0u64..3_000), 1..120),
+        steps in prop::collection::vec((0u8..14, 0u8..10, 0u64..3_000), 1..120),
     ) {
         let mut w = World::new(ChannelOptions {
             presence_leave_debounce_ms: debounce_ms,
@@ -281,6 +306,7 @@ proptest! {
                 0..=4 => w.enter(n, user, n / 8),
                 5..=8 => w.exit(n),
                 9..=10 => w.wait(ms),
+                11..=12 => w.ask(),
                 _ => w.gates(GATES[usize::from(n % 4)]),
             }
             let entries: BTreeMap<_, _> = w.roster.entries().map(|i| (i.client, ())).collect();
@@ -302,6 +328,7 @@ proptest! {
             let entries: BTreeMap<_, _> =
                 w.roster.entries().map(|i| (i.client, i.clone())).collect();
             prop_assert_eq!(&w.seen, &entries);
+            prop_assert!(w.late.is_none() || w.late.as_ref() == Some(&entries));
         }
         for n in 0..10 {
             w.exit(n);

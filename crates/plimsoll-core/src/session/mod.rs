@@ -108,6 +108,8 @@ struct Flags {
     member: bool,
     announce: bool,
     join_leave: bool,
+    /// The reply to a subscribe has the whole state of the channel.
+    whole: bool,
 }
 
 /// What only some subscriptions have.
@@ -349,7 +351,9 @@ impl Session {
     /// push could tell that any more.
     pub fn fell_behind(&mut self, channel: &str, precious: bool, fx: &mut Vec<Effect>) {
         match self.sub(channel) {
-            Some(sub) if sub.flags.positioned => self.lost_publications(channel, fx),
+            Some(sub) if sub.flags.positioned || sub.flags.whole => {
+                self.lost_publications(channel, fx)
+            }
             Some(_) if precious => fx.push(Effect::Close(Disconnect::SLOW)),
             None if precious => fx.push(Effect::Close(Disconnect::INSUFFICIENT_STATE)),
             _ => {}

@@ -11,6 +11,7 @@ use crate::limits;
 use crate::model::{Since, StreamPosition};
 use crate::policy::{Policy, RecoveryMode};
 use crate::token::{Overrides, SubscriptionClaims, SubscriptionOptions, TokenError};
+use plimsoll_overload::feature::Feature;
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -165,7 +166,7 @@ impl Session {
         let Some(at) = self.subs.iter().position(|s| *s.channel == *channel) else { return };
         // A pending one gets its position, and what it missed, by the answer.
         let flags = self.subs[at].flags;
-        if !flags.positioned || flags.pending {
+        if !(flags.positioned || flags.whole) || flags.pending {
             return;
         }
         if flags.server_side {
@@ -272,6 +273,7 @@ impl Session {
         flags.recoverable = recoverable;
         flags.announce = over.join_leave.unwrap_or(o.join_leave);
         flags.member = over.presence.unwrap_or(o.presence) || flags.announce;
+        flags.whole = o.feature == Some(Feature::Receipts);
         let may_ask = o.join_leave && self.may_see_presence(o, true, cx.policy);
         flags.join_leave =
             pushes_join_leave(over, o.force_push_join_leave) || (plan.asked_join_leave && may_ask);
@@ -289,6 +291,7 @@ impl Session {
             recover,
             member: flags.member.then(|| self.info(chan_info.clone())),
             announce: flags.announce,
+            reader: flags.whole.then(|| Arc::clone(&self.user)),
         };
         let extra = self.extra_of(chan_info, plan.options.data, plan.expires_at_ms, push, cx);
         if self.subs.is_empty() {
@@ -470,7 +473,7 @@ fn result_of(
     ttl_s: Option<u64>,
 ) -> SubscribeResult {
     let was_recovering = s.recovery.is_some();
-    let (recovered, publications) =
+    let (mut recovered, mut publications) =
         s.recovery.map_or((false, Vec::new()), |r| (r.recovered, r.publications));
     let position = s.position.map(|p| match publications.first() {
         // The client's offset, or (cache mode) the one before what it gets.
@@ -479,6 +482,11 @@ fn result_of(
         }
         _ => p,
     });
+    if let Some(marks) = s.marks {
+        publications.push(marks);
+        // Clients take publications of server-side subscriptions only from a recovery.
+        recovered |= flags.server_side;
+    }
     SubscribeResult {
         ttl_s,
         recoverable: flags.recoverable,

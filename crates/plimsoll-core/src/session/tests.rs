@@ -220,7 +220,7 @@ impl Desk {
             }
             Effect::Activate { channel, join_leave, .. } => {
                 let encoding = Encoding { join_leave, ..Default::default() };
-                let place = self.hub.subscribe(&channel, 0, encoding, || (Class::Durable, None));
+                let place = self.hub.subscribe(&channel, 0, encoding, || Class::Durable);
                 assert!(self.session.set_place(&channel, place));
             }
             Effect::Leave(left) => self.leave(left),

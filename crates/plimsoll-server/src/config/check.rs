@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use plimsoll_core::limits;
 use plimsoll_core::policy::{ChannelOptions, RecoveryMode};
 use plimsoll_core::tier::{Tier, TierPolicy};
-use plimsoll_overload::feature::Class;
+use plimsoll_overload::feature::{Class, Feature};
 
 use plimsoll_overload::overrides::{ACCEPT_VARIABLE, LEVEL_VARIABLE};
 
@@ -306,6 +306,28 @@ impl Checker<'_> {
         }
     }
 
+    /// Channels whose publications are no messages.
+    fn signals(&mut self, section: &str, options: &ChannelOptions) {
+        let path = |name: &str| format!("{section}.{name}");
+        let kept = options.has_history();
+        match options.feature {
+            Some(Feature::Typing) if kept => {
+                self.fail(&path("feature"), "typing is never kept: leave history off");
+            }
+            Some(Feature::Typing) if options.class != Class::Ephemeral => {
+                self.fail(&path("feature"), "typing needs class = \"ephemeral\"");
+            }
+            Some(Feature::Receipts) if kept => {
+                let message = "receipts are kept as marks, not as history: leave history off";
+                self.fail(&path("feature"), message);
+            }
+            Some(Feature::Receipts) if options.class != Class::Durable => {
+                self.fail(&path("feature"), "receipts need class = \"durable\", the default");
+            }
+            _ => {}
+        }
+    }
+
     fn options(&mut self, section: &str, options: &ChannelOptions) {
         let path = |name: &str| format!("{section}.{name}");
         match (options.history_size > 0, options.history_ttl_ms > 0) {
@@ -343,6 +365,7 @@ impl Checker<'_> {
         if options.force_push_join_leave && !options.join_leave {
             self.warn(format!("{section}: force_push_join_leave does nothing without join_leave"));
         }
+        self.signals(section, options);
         let debounces = options.presence_leave_debounce_ms > 0 || options.presence_coalesce_ms > 0;
         if debounces && !options.presence && !options.join_leave {
             self.warn(format!(

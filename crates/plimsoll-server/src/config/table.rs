@@ -345,6 +345,9 @@ pub(super) static OPTION_KEYS: &[Key<ChannelOptions>] = &[
             Number::Usize(|o| &mut o.presence_roster_max)),
         "Channels with more members are told how many there are instead of who came and went; \
          200 is a good value. 0 = no such limit."),
+    key("receipts_ttl", Kind::Duration(60 * SECOND, YEAR, |o| &mut o.receipts_ttl_ms),
+        "With `feature = \"receipts\"`: how long the read mark of a user is kept without a new \
+         one."),
     key("history_size",
         Kind::Count(0, limits::HISTORY_SIZE_MAX as u64, Number::Usize(|o| &mut o.history_size)),
         "Publications kept per channel; needs `history_ttl`. 0 = none."),

@@ -134,6 +134,24 @@ const METRICS: &[Metric] = &[
             ],
         ),
     ),
+    counter(
+        "plimsoll_receipts_total",
+        "Read marks by what became of them: they rose, were not above the last one of their user, \
+         or were refused.",
+        Source::Labelled(
+            "outcome",
+            &[
+                ("risen", |s| &s.marks_risen),
+                ("old", |s| &s.marks_old),
+                ("refused", |s| &s.marks_refused),
+            ],
+        ),
+    ),
+    counter(
+        "plimsoll_receipts_pushes_total",
+        "Publications that told read marks, each all that rose in an interval.",
+        Source::Sum(|s| &s.mark_pushes),
+    ),
     gauge(
         "realtime_online_users",
         "Distinct user ids now.",

@@ -176,6 +176,14 @@ pub struct WorkerStats {
     pub presence_coalesced: Cell,
     /// Joins and leaves of which at most the number of members was told.
     pub presence_suppressed: Cell,
+    /// Read marks that rose.
+    pub marks_risen: Cell,
+    /// Read marks not above the last one of their user.
+    pub marks_old: Cell,
+    /// Read marks refused.
+    pub marks_refused: Cell,
+    /// Publications that told read marks.
+    pub mark_pushes: Cell,
     /// Recoveries that were complete.
     pub recovered: Cell,
     /// Recoveries that were told to be incomplete.
@@ -268,6 +276,10 @@ impl Default for WorkerStats {
             presence_debounced: c(),
             presence_coalesced: c(),
             presence_suppressed: c(),
+            marks_risen: c(),
+            marks_old: c(),
+            marks_refused: c(),
+            mark_pushes: c(),
             recovered: c(),
             not_recovered: c(),
             reconnects: c(),

@@ -140,8 +140,7 @@ impl Core {
         };
         let channels = &self.shared.channels;
         let place = self.hub.subscribe(channel, slot, Encoding { compressed, join_leave }, || {
-            let options = channels.resolve(channel).map(|r| r.options);
-            options.map_or((Class::Durable, None), |o| (o.class, o.feature))
+            channels.resolve(channel).map_or(Class::Durable, |r| r.options.class)
         });
         if let Some(local) = self.hub.get_mut(place.channel) {
             if let Some(position) = position {

@@ -5,11 +5,8 @@ use super::recovery::recovers;
 use super::{Core, Io};
 use plimsoll_core::codes::ClientError;
 use plimsoll_core::home::{Answer, Event, Request};
-use plimsoll_core::hub::ChannelKey;
 use plimsoll_core::model::{ConnKey, Publication, home_of};
-use plimsoll_core::presence::Told;
 use plimsoll_core::session::Left;
-use plimsoll_overload::feature::{Class, Feature};
 use plimsoll_protocol::centrifugo;
 use plimsoll_transport::ws::{self, Opcode};
 use std::sync::Arc;
@@ -116,15 +113,12 @@ impl Core {
         if let Some(event) = event {
             self.spread(channel, &event, received_us, io);
         }
-        self.tell_presence(received_us, io);
+        self.spread_told(received_us, io);
     }
 
     /// Sends what the home has to tell by itself.
-    pub(super) fn tell_presence(&mut self, received_us: u64, io: &mut impl Io) {
+    pub(super) fn spread_told(&mut self, received_us: u64, io: &mut impl Io) {
         while let Some((channel, event)) = self.home.take_told() {
-            if let Event::Presence(Told::Change(_)) = event {
-                self.stats.presence_updates.add(1);
-            }
             self.spread(&channel, &event, received_us, io);
         }
     }
@@ -176,9 +170,6 @@ impl Core {
         {
             return;
         }
-        if self.is_given_up(key, event) {
-            return self.stats.dropped_ephemeral.add(1);
-        }
         let mut payload = std::mem::take(&mut self.scratch);
         payload.clear();
         let (published, to_all) = match event {
@@ -210,15 +201,6 @@ impl Core {
         if !room {
             self.flush_if_dirty(key, io);
         }
-    }
-
-    /// Is this one of the things that are not sent at the present load, or to so many?
-    fn is_given_up(&mut self, key: ChannelKey, event: &Event) -> bool {
-        let Event::Publication(_) = event else { return false };
-        let Some(local) = self.hub.get_mut(key) else { return true };
-        let typing = local.class == Class::Ephemeral && local.feature == Some(Feature::Typing);
-        let most = self.gates.typing.map_or(0, |typing| typing.members_max);
-        typing && self.hub.subscriber_count(key) > most as usize
     }
 
     /// Follows the offsets of a channel. A publication seen already is dropped; a hole (which the

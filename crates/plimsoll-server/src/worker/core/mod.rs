@@ -30,7 +30,7 @@ use hot::Hot;
 use notice::Notices;
 use outbox::Meter;
 use plimsoll_core::channel::Channels;
-use plimsoll_core::home::Home;
+use plimsoll_core::home::{Figures, Home};
 use plimsoll_core::hub::Hub;
 use plimsoll_core::limits;
 use plimsoll_core::map::{self, Map};
@@ -248,7 +248,7 @@ impl Core {
         }
         if self.home.due_ms().is_some_and(|at| at <= self.now.mono_ms) {
             self.home.on_time(self.now.mono_ms);
-            self.tell_presence(self.received_us, io);
+            self.spread_told(self.received_us, io);
         }
         self.tell_notices();
         self.open_the_door(io);
@@ -334,13 +334,23 @@ impl Core {
         self.wheel.set(slot, deadline);
     }
 
-    fn update_gauges(&self) {
+    fn update_gauges(&mut self) {
         self.stats.channels_home.set(self.home.len() as u64);
         self.stats.channels_local.set(self.hub.channel_count() as u64);
         self.stats.subscriptions.set(self.hub.subscription_count() as u64);
-        let figures = self.home.figures();
-        self.stats.presence_debounced.set(figures.debounced);
-        self.stats.presence_coalesced.set(figures.coalesced);
-        self.stats.presence_suppressed.set(figures.suppressed);
+        let (figures, stats) = (self.home.take_figures(), &self.stats);
+        if figures == Figures::default() {
+            return;
+        }
+        stats.presence_updates.add(figures.presence.told);
+        stats.presence_debounced.add(figures.presence.debounced);
+        stats.presence_coalesced.add(figures.presence.coalesced);
+        stats.presence_suppressed.add(figures.presence.suppressed);
+        stats.marks_risen.add(figures.marks_risen);
+        stats.marks_old.add(figures.marks_old);
+        stats.marks_refused.add(figures.marks_refused);
+        stats.mark_pushes.add(figures.mark_pushes);
+        stats.ephemeral_throttled.add(figures.typing_throttled);
+        stats.dropped_ephemeral.add(figures.typing_dropped);
     }
 }

@@ -11,6 +11,7 @@ use plimsoll_transport::ws;
 use std::collections::{HashMap, VecDeque};
 
 mod paces;
+mod signals;
 mod tiers;
 
 struct NoTokens;
