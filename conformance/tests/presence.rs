@@ -1,4 +1,4 @@
-//! Who is there, as told by the real server: at once, later, as a number, and again.
+//! What is no message, as told by the real server: who is there, who has read how far, who is typing.
 
 #![allow(
     clippy::expect_used,
@@ -30,8 +30,23 @@ fn config(namespaces: &[(&str, &str)]) -> String {
              allow_presence_for_client = true\n{options}\n"
         );
     }
-    text
+    text + SIGNALS
 }
+
+const SIGNALS: &str = r#"
+[[channel.namespaces]]
+name = "read"
+feature = "receipts"
+allow_subscribe_for_client = true
+allow_publish_for_subscriber = true
+
+[[channel.namespaces]]
+name = "typing"
+feature = "typing"
+class = "ephemeral"
+allow_subscribe_for_client = true
+allow_publish_for_subscriber = true
+"#;
 
 /// A server at a level that stays, whatever the machine does.
 fn pinned(namespaces: &[(&str, &str)], level: u64) -> Server {
@@ -59,10 +74,15 @@ fn connected(server: &Server, user: &str) -> Client {
     Client::connect(server.clients(), &json!({ "token": token })).expect("a connect")
 }
 
-/// A member, with its connection id.
-fn member(server: &Server, user: &str, channel: &str) -> (Client, String) {
+fn newcomer(server: &Server, user: &str, channel: &str) -> Client {
     let mut client = connected(server, user);
     client.subscribe(channel);
+    client
+}
+
+/// A member, with its connection id: it asks who is there.
+fn member(server: &Server, user: &str, channel: &str) -> (Client, String) {
+    let mut client = newcomer(server, user, channel);
     let presence = client.call("presence", &json!({ "channel": channel })).expect("presence");
     let members = presence["presence"]["presence"].as_object().cloned().expect("members");
     let mine = members.iter().find(|(_, info)| info["user"] == user).expect("myself");
@@ -155,13 +175,13 @@ fn the_load_decides_how_much_is_told_and_a_gap_is_told() {
     assert_eq!(first, ["+ann", "+ann"]);
 
     // Normal, where the namespace asks for it: who comes and goes at once is not told.
-    drop(member(&server, "ben", "gather:a"));
+    drop(newcomer(&server, "ben", "gather:a"));
     let (_cid, _) = member(&server, "cid", "gather:a");
     assert_eq!(told(&mut ann, Duration::from_millis(1_500)), ["+cid"]);
 
     // Warning: batched.
     pin(&server, 1);
-    drop(member(&server, "ben", "plain:a"));
+    drop(newcomer(&server, "ben", "plain:a"));
     let (dan, _) = member(&server, "dan", "plain:a");
     assert_eq!(told(&mut ann, Duration::from_millis(3_000)), ["+dan"]);
 
@@ -210,4 +230,111 @@ fn a_crowd_is_told_as_a_number() {
         last.contains("resync")
     });
     assert_eq!(last, "2/2 resync");
+}
+
+/// The data of the publications of a channel that come within a time.
+fn published(client: &mut Client, channel: &str, within: Duration) -> Vec<Value> {
+    let mut all = Vec::new();
+    let deadline = std::time::Instant::now() + within;
+    loop {
+        let left = deadline.saturating_duration_since(std::time::Instant::now());
+        let Some(push) = client.push(left) else { return all };
+        if push["push"]["channel"] == channel && push["push"]["pub"].is_object() {
+            all.push(push["push"]["pub"]["data"].clone());
+        }
+    }
+}
+
+fn read(client: &mut Client, channel: &str, data: Value) -> Value {
+    client.call("publish", &json!({ "channel": channel, "data": data })).expect("an answer")
+}
+
+#[test]
+fn read_marks_are_told_together_and_kept_back_under_load() {
+    let server = pinned(&[], 0);
+    let (mut ann, mut ben) = (connected(&server, "ann"), connected(&server, "ben"));
+    ann.subscribe("read:a");
+    ben.subscribe("read:a");
+    for offset in [1, 5, 3, 9, 7] {
+        let answer = read(&mut ben, "read:a", json!({ "read": offset }));
+        assert!(answer["publish"].is_object(), "{answer}");
+    }
+    read(&mut ann, "read:a", json!({ "read": 4 }));
+    let told = published(&mut ann, "read:a", Duration::from_millis(2_500));
+    assert_eq!(told, [json!({ "receipts": { "ann": 4, "ben": 9 } })]);
+    for bad in [json!(7), json!({ "read": -1 }), json!({ "read": 1, "user": "ann" })] {
+        assert_eq!(read(&mut ben, "read:a", bad.clone())["error"]["code"], 107, "{bad}");
+    }
+    // A back end says for whom, and others see it with their subscription.
+    let of_cid = json!({ "channel": "read:a", "data": { "user": "cid", "read": 2 } });
+    server.api("publish", &of_cid);
+    let of_nobody = json!({ "channel": "read:a", "data": { "read": 2 } });
+    let refused = server.api_response("publish", &of_nobody.to_string()).text();
+    assert!(refused.contains("\"code\":107"), "{refused}");
+    let mut cid = connected(&server, "cid");
+    let subscribed = cid.subscribe("read:a");
+    let marks = &subscribed["publications"][0]["data"]["receipts"];
+    assert_eq!(*marks, json!({ "ann": 4, "ben": 9, "cid": 2 }), "{subscribed}");
+    assert_eq!(published(&mut ann, "read:a", Duration::from_millis(1_500)).len(), 1);
+
+    pin(&server, 2);
+    read(&mut ben, "read:a", json!({ "read": 11 }));
+    pin(&server, 3);
+    read(&mut ben, "read:a", json!({ "read": 12 }));
+    assert_eq!(published(&mut ann, "read:a", Duration::from_millis(2_000)), [Value::Null; 0]);
+    pin(&server, 4);
+    assert_eq!(read(&mut ben, "read:a", json!({ "read": 13 }))["error"]["code"], 503);
+    pin(&server, 0);
+    let told = published(&mut ann, "read:a", Duration::from_millis(6_500));
+    assert_eq!(told, [json!({ "receipts": { "ben": 12 } })]);
+    let outcome = |what: &str| {
+        let label = format!("outcome=\"{what}\"");
+        server.metrics().labelled("plimsoll_receipts_total", &label)
+    };
+    assert_eq!((outcome("risen"), outcome("old")), (Some(7.0), Some(2.0)));
+    assert_eq!(outcome("refused"), Some(4.0), "at the home; sessions refuse what the load forbids");
+    assert_eq!(server.metrics().sum("plimsoll_receipts_pushes_total"), Some(3.0));
+}
+
+#[test]
+fn many_readers_are_told_as_numbers() {
+    let server = pinned(&[], 0);
+    let mut ann = connected(&server, "ann");
+    ann.subscribe("read:crowd");
+    for n in 0..30 {
+        let data = json!({ "user": format!("u{n}"), "read": 1 + n / 10 });
+        let params = json!({ "channel": "read:crowd", "data": data });
+        server.api("publish", &params);
+    }
+    let mut last = Value::Null;
+    let all = wait::until(PATIENCE, || {
+        let told = published(&mut ann, "read:crowd", Duration::from_millis(1_100));
+        last = told.last().cloned().unwrap_or_default();
+        last["readers"] == 30
+    });
+    assert!(all, "{last}");
+    let steps = [(3, 10), (2, 20), (1, 30)].map(|(o, u)| json!({ "offset": o, "users": u }));
+    assert_eq!(last["read_by"], json!(steps));
+}
+
+#[test]
+fn typing_is_told_once_for_a_user_from_all_connections() {
+    let server = pinned(&[], 0);
+    let mut ann = connected(&server, "ann");
+    ann.subscribe("typing:a");
+    let mut bens: Vec<_> = (0..3).map(|_| connected(&server, "ben")).collect();
+    let typing = json!({ "typing": true, "ttl_ms": 6_000 });
+    for ben in &mut bens {
+        ben.subscribe("typing:a");
+        for _ in 0..2 {
+            let answer = read(ben, "typing:a", typing.clone());
+            assert!(answer["publish"].is_object(), "{answer}");
+        }
+    }
+    assert_eq!(published(&mut ann, "typing:a", Duration::from_secs(1)), [typing.clone()]);
+    std::thread::sleep(Duration::from_millis(2_500));
+    read(&mut bens[1], "typing:a", typing.clone());
+    assert_eq!(published(&mut ann, "typing:a", Duration::from_secs(1)), [typing.clone()]);
+    pin(&server, 2);
+    assert_eq!(read(&mut bens[0], "typing:a", typing)["error"]["code"], 503);
 }

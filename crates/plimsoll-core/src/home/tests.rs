@@ -4,6 +4,8 @@ use super::*;
 use crate::model::ClientInfo;
 use crate::policy::ChannelPolicy;
 use crate::presence::{Change, Told};
+use plimsoll_overload::feature::Class;
+use plimsoll_overload::gates::LEVELS;
 
 fn home(size: usize) -> Home {
     let without_namespace = ChannelOptions {
@@ -221,4 +223,186 @@ fn versions_are_remembered_for_a_while_only() {
     assert_eq!(h.len(), 1);
     h.sweep(61_000);
     assert!(h.is_empty());
+}
+
+fn home_with(options: ChannelOptions) -> Home {
+    let policy = ChannelPolicy { without_namespace: options, ..Default::default() };
+    Home::new(Arc::new(Channels::new(policy).unwrap()), 300, 42)
+}
+
+fn at(level: usize) -> Gates {
+    let row = &LEVELS[level];
+    Gates {
+        presence: row.presence,
+        presence_interval_ms: row.presence_interval_ms,
+        receipts: row.receipts,
+        typing: row.typing,
+        ..Gates::default()
+    }
+}
+
+/// Lets time pass as a worker does, and gives what was told with when.
+fn wait(h: &mut Home, from_ms: u64, to_ms: u64) -> Vec<String> {
+    let mut all = Vec::new();
+    let mut now_ms = from_ms;
+    while let Some(at_ms) = h.due_ms().filter(|at| *at <= to_ms) {
+        now_ms = now_ms.max(at_ms);
+        h.on_time(now_ms);
+        all.extend(told(h).into_iter().map(|what| format!("{now_ms}: {what}")));
+    }
+    all
+}
+
+/// Publishes as a client (`Ok`) or as a back end, and gives the code of the error, 0 = none.
+fn send(h: &mut Home, c: &Arc<str>, user: Option<&str>, data: &str, now_ms: u64) -> u32 {
+    let info = user.map(|user| member(9, user));
+    let r = PublishRequest { data: data.into(), info, ..Default::default() };
+    match h.handle(Some(0), c, Request::Publish(r), now_ms) {
+        Outcome { answer: Answer::Published(_), event } => match event {
+            Some(Event::Publication(_)) => 200,
+            _ => 0,
+        },
+        Outcome { answer: Answer::Error(e), .. } => e.code,
+        other => panic!("{:?}", other.answer),
+    }
+}
+
+#[test]
+fn members_are_told_in_time_and_by_one_entry_each() {
+    let options = ChannelOptions {
+        presence: true,
+        presence_leave_debounce_ms: 10_000,
+        ..ChannelOptions::default()
+    };
+    let mut h = home_with(options);
+    let c: Arc<str> = "a".into();
+    let join = |n: u8, user: &str| {
+        let member = Some(member(n, user));
+        Request::Subscribe(SubscribeRequest { member, announce: true, ..Default::default() })
+    };
+    let leave = |n: u8| {
+        let member = Some(ClientId([n; 16]));
+        Request::Unsubscribe { member, announce: true }
+    };
+    h.handle(Some(0), &c, join(1, "u"), 0);
+    h.handle(Some(0), &c, join(2, "v"), 0);
+    assert_eq!(told(&mut h), ["join 1", "join 2"]);
+    h.handle(Some(0), &c, leave(2), 1_000);
+    h.handle(Some(0), &c, leave(1), 2_000);
+    assert_eq!(h.due_ms(), Some(11_000));
+    h.handle(Some(1), &c, join(3, "v"), 3_000);
+    let answer = h.handle(None, &c, Request::PresenceStats, 3_000).answer;
+    assert!(matches!(answer, Answer::Stats { clients: 2, users: 2 }), "{answer:?}");
+    assert_eq!(wait(&mut h, 3_000, 60_000), ["12000: leave 1"]);
+    let Answer::Presence(members) = h.handle(None, &c, Request::Presence, 0).answer else {
+        panic!("no members")
+    };
+    assert_eq!(members[0].client, ClientId([2; 16]), "the entry that was told");
+    h.handle(Some(1), &c, leave(3), 60_000);
+    assert_eq!(wait(&mut h, 60_000, 90_000), ["70000: leave 2"]);
+    assert!(h.is_empty() && h.due_ms().is_none(), "nothing is left of it");
+    let figures = h.take_figures().presence;
+    assert_eq!((figures.told, figures.debounced), (4, 2));
+    assert_eq!(h.take_figures(), Figures::default(), "each is counted once");
+}
+
+#[test]
+fn marks_are_told_once_an_interval_and_kept_back_under_load() {
+    let receipts = ChannelOptions {
+        feature: Some(Feature::Receipts),
+        receipts_ttl_ms: 3_600_000,
+        ..ChannelOptions::default()
+    };
+    let mut h = home_with(receipts);
+    let c: Arc<str> = "a".into();
+    for (user, data, want) in [
+        (Some("u"), r#"{"read":5}"#, 0),
+        (Some("u"), r#"{"read":3}"#, 0),
+        (None, r#"{"user":"v","read":2}"#, 0),
+        (Some(""), r#"{"read":5}"#, 103),
+        (Some("u"), r#"{"user":"v","read":9}"#, 107),
+        (Some("u"), r#"{"read":-1}"#, 107),
+        (Some("u"), r#""hello""#, 107),
+        (None, r#"{"read":5}"#, 107),
+    ] {
+        assert_eq!(send(&mut h, &c, user, data, 0), want, "{user:?} {data}");
+    }
+    let figures = h.take_figures();
+    assert_eq!((figures.marks_risen, figures.marks_old, figures.marks_refused), (2, 1, 5));
+    assert_eq!(wait(&mut h, 0, 5_000), [""; 0], "nobody is there to be told");
+    let r = SubscribeRequest { reader: Some("w".into()), ..Default::default() };
+    let Answer::Subscribed(s) = h.handle(Some(0), &c, Request::Subscribe(r), 5_000).answer else {
+        panic!("not subscribed")
+    };
+    let marks = s.marks.unwrap().data.to_string();
+    assert!(marks.contains("\"u\":5") && marks.contains("\"v\":2"), "{marks}");
+
+    for ms in 0..10 {
+        send(&mut h, &c, Some("u"), &format!("{{\"read\":{}}}", 10 + ms), 10_000 + ms);
+    }
+    assert_eq!(wait(&mut h, 10_010, 20_000), [r#"11000: {"receipts":{"u":19}}"#]);
+    h.obey(&at(1), 20_000);
+    send(&mut h, &c, Some("u"), r#"{"read":20}"#, 20_000);
+    assert_eq!(wait(&mut h, 20_000, 30_000), [r#"25000: {"receipts":{"u":20}}"#]);
+    // Degraded and Critical: kept, told when the gates open.
+    send(&mut h, &c, Some("u"), r#"{"read":21}"#, 30_000);
+    h.obey(&at(2), 30_001);
+    send(&mut h, &c, Some("v"), r#"{"read":22}"#, 30_002);
+    h.obey(&at(3), 40_000);
+    assert_eq!(send(&mut h, &c, Some("v"), r#"{"read":23}"#, 40_000), 0);
+    assert_eq!(wait(&mut h, 40_000, 60_000), [""; 0]);
+    h.obey(&at(4), 60_000);
+    assert_eq!(send(&mut h, &c, Some("v"), r#"{"read":99}"#, 60_000), 503);
+    h.obey(&at(0), 70_000);
+    let late = wait(&mut h, 70_000, 70_000 + limits::RELEASE_SPREAD_MS);
+    assert_eq!(late.len(), 1, "{late:?}");
+    assert!(late[0].contains("\"u\":21") && late[0].contains("\"v\":23"), "{late:?}");
+    assert_eq!(h.take_figures().mark_pushes, 3);
+
+    let gone = Request::Unsubscribe { member: None, announce: false };
+    h.handle(Some(0), &c, gone, 80_000);
+    h.sweep(3_500_000);
+    assert_eq!(h.len(), 1, "marks outlive their readers");
+    for minute in 60..64 {
+        h.sweep(minute * 60_000);
+    }
+    assert!(h.is_empty() && h.marks == 0, "but not for ever");
+}
+
+#[test]
+fn typing_is_told_once_for_each_user_and_not_in_crowds() {
+    let options = ChannelOptions {
+        feature: Some(Feature::Typing),
+        class: Class::Ephemeral,
+        ..ChannelOptions::default()
+    };
+    let mut h = home_with(options);
+    let c: Arc<str> = "a".into();
+    subscribe(&mut h, 0, &c, None);
+    let typing = r#"{"typing":true,"ttl_ms":6000}"#;
+    // From whatever connection it comes.
+    for (user, now_ms, want) in [
+        (Some("u"), 0, 200),
+        (Some("u"), 2_999, 0),
+        (Some("v"), 2_999, 200),
+        (Some("u"), 3_000, 200),
+        (None, 3_001, 200),
+        (Some(""), 3_001, 200),
+        (Some(""), 3_001, 200),
+    ] {
+        assert_eq!(send(&mut h, &c, user, typing, now_ms), want, "{user:?} at {now_ms}");
+    }
+    h.obey(&at(1), 10_000);
+    assert_eq!(send(&mut h, &c, Some("u"), typing, 10_000), 200);
+    assert_eq!(send(&mut h, &c, Some("u"), typing, 15_999), 0);
+    for worker in 0..200 {
+        subscribe(&mut h, worker % 2, &c, None);
+    }
+    assert_eq!(send(&mut h, &c, Some("u"), typing, 20_000), 0, "200 are too many now");
+    h.obey(&at(0), 20_000);
+    assert_eq!(send(&mut h, &c, Some("u"), typing, 20_000), 200);
+    h.obey(&at(2), 30_000);
+    assert_eq!(send(&mut h, &c, Some("v"), typing, 30_000), 0, "off");
+    let figures = h.take_figures();
+    assert_eq!((figures.typing_throttled, figures.typing_dropped), (2, 2));
 }

@@ -10,7 +10,7 @@ use crate::tier::{Tier, TierClaim};
 use crate::token::{ConnectionClaims, Overrides, SubscriptionClaims, SubscriptionOptions};
 use crate::token::{TokenError, TokenVerifier};
 use plimsoll_overload::feature::{Class, Feature};
-use plimsoll_overload::gates::{Gates, LEVELS};
+use plimsoll_overload::gates::{Gates, LEVELS, ReceiptsGate};
 use plimsoll_overload::level::Level;
 use proptest::prelude::*;
 use std::collections::VecDeque;
@@ -368,6 +368,8 @@ fn subscribed(s: &SubscribeResult) -> String {
     if s.was_recovering {
         let offsets: Vec<u64> = s.publications.iter().map(|p| p.offset).collect();
         text += &if s.recovered { format!(" all {offsets:?}") } else { " lost".into() };
+    } else if let [marks] = &s.publications[..] {
+        text += &format!(" {}", marks.data);
     }
     text += &s.ttl_s.map_or(String::new(), |ttl| format!(" ttl={ttl}"));
     text += &s.data.as_ref().map_or(String::new(), |d| format!(" data={d}"));
@@ -1352,6 +1354,29 @@ fn who_fell_behind_is_told_or_goes() {
         d.run(|s, _, fx| s.fell_behind(lost, precious, fx));
         assert_eq!(d.look(), want, "{subscribed:?} {precious}");
     }
+}
+
+#[test]
+fn read_marks_come_with_the_subscription_and_again_when_some_were_left_out() {
+    let receipts = ChannelOptions {
+        feature: Some(Feature::Receipts),
+        allow_subscribe_for_client: true,
+        allow_publish_for_subscriber: true,
+        ..Default::default()
+    };
+    let mut p = plain(ChannelOptions::default());
+    p.channel.namespaces = vec![Namespace { name: "read".into(), options: receipts }];
+    let mut d = Desk::open(p.clone());
+    assert_eq!(d.told(2, subscribe("read:a")), "2 subscribe", "there are none yet");
+    assert_eq!(d.told(3, publish("read:a", r#"{"read":7}"#)), "3 publish");
+    assert_eq!(d.told(4, publish("read:a", "7")), "4 error 107");
+    assert_eq!(d.told(5, publish("read:a", r#"{"user":"x","read":7}"#)), "5 error 107");
+    d.run(|s, _, fx| s.fell_behind("read:a", true, fx));
+    assert_eq!(d.look(), "push unsubscribe read:a 2500", "the client subscribes again");
+    d.settle();
+    assert_eq!(d.told(6, subscribe("read:a")), r#"6 subscribe {"receipts":{"42":7}}"#);
+    d.gates = Gates { receipts: ReceiptsGate::Refused, ..Gates::default() };
+    assert_eq!(d.told(7, publish("read:a", r#"{"read":8}"#)), "7 error 503");
 }
 
 #[test]

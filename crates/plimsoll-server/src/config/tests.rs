@@ -633,3 +633,19 @@ proptest! {
         let _ = from_file(&text);
     }
 }
+
+#[test]
+fn typing_and_receipts_are_never_history() {
+    let check = |options: &str, why: &str| {
+        let found = errors(&format!("[channel.without_namespace]\n{options}\n"));
+        assert!(found.contains(why) && found.is_empty() == why.is_empty(), "{options}: {found}");
+    };
+    let history = "history_size = 10\nhistory_ttl = \"60s\"";
+    check("feature = \"typing\"\nclass = \"ephemeral\"", "");
+    check("feature = \"receipts\"\nreceipts_ttl = \"24h\"", "");
+    check(&format!("feature = \"typing\"\n{history}"), "typing is never kept");
+    check("feature = \"typing\"", "typing needs class = \"ephemeral\"");
+    check(&format!("feature = \"receipts\"\n{history}"), "leave history off");
+    check("feature = \"receipts\"\nclass = \"state\"", "receipts need class = \"durable\"");
+    check("receipts_ttl = \"1s\"", "receipts_ttl");
+}

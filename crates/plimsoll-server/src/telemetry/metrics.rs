@@ -137,7 +137,7 @@ const METRICS: &[Metric] = &[
     counter(
         "plimsoll_receipts_total",
         "Read marks by what became of them: they rose, were not above the last one of their user, \
-         or were refused.",
+         or were refused as bad or for want of room.",
         Source::Labelled(
             "outcome",
             &[
