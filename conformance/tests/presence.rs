@@ -1,4 +1,4 @@
-//! What is no message, as told by the real server: who is there, who has read how far, who is typing.
+//! What is no message, as told by the real server: who is there, who has read how far, who types.
 
 #![allow(
     clippy::expect_used,
@@ -331,10 +331,11 @@ fn typing_is_told_once_for_a_user_from_all_connections() {
             assert!(answer["publish"].is_object(), "{answer}");
         }
     }
-    assert_eq!(published(&mut ann, "typing:a", Duration::from_secs(1)), [typing.clone()]);
+    let once = [typing];
+    assert_eq!(published(&mut ann, "typing:a", Duration::from_secs(1)), once);
     std::thread::sleep(Duration::from_millis(2_500));
-    read(&mut bens[1], "typing:a", typing.clone());
-    assert_eq!(published(&mut ann, "typing:a", Duration::from_secs(1)), [typing.clone()]);
+    read(&mut bens[1], "typing:a", once[0].clone());
+    assert_eq!(published(&mut ann, "typing:a", Duration::from_secs(1)), once);
     pin(&server, 2);
-    assert_eq!(read(&mut bens[0], "typing:a", typing)["error"]["code"], 503);
+    assert_eq!(read(&mut bens[0], "typing:a", once[0].clone())["error"]["code"], 503);
 }

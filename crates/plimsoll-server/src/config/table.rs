@@ -338,16 +338,13 @@ pub(super) static OPTION_KEYS: &[Key<ChannelOptions>] = &[
         "A member that is back within this time has not left: no leave and no join are told, and \
          it stays in presence. `10s` hides reconnects. 0 = every leave is told at once."),
     key("presence_coalesce", Kind::Duration(0, 600 * SECOND, |o| &mut o.presence_coalesce_ms),
-        "Joins and leaves of a channel are gathered for so long; those that undo each other are \
-         not told. 0 = each is told at once."),
+        "Joins and leaves are gathered for so long, and what undoes itself is not told. 0 = no."),
     key("presence_roster_max",
         Kind::Count(0, limits::PRESENCE_ENTRIES_MAX as u64,
             Number::Usize(|o| &mut o.presence_roster_max)),
-        "Channels with more members are told how many there are instead of who came and went; \
-         200 is a good value. 0 = no such limit."),
+        "Channels with more members are told how many there are, not who; try 200. 0 = no limit."),
     key("receipts_ttl", Kind::Duration(60 * SECOND, YEAR, |o| &mut o.receipts_ttl_ms),
-        "With `feature = \"receipts\"`: how long the read mark of a user is kept without a new \
-         one."),
+        "How long the read mark of a user is kept without a new one (`feature = \"receipts\"`)."),
     key("history_size",
         Kind::Count(0, limits::HISTORY_SIZE_MAX as u64, Number::Usize(|o| &mut o.history_size)),
         "Publications kept per channel; needs `history_ttl`. 0 = none."),

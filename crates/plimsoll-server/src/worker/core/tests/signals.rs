@@ -245,31 +245,8 @@ fn entries(w: &mut World, name: &str) -> BTreeMap<String, String> {
     members.iter().map(|m| (m.client.to_string(), m.user.to_string())).collect()
 }
 
-fn run(seed: u64) -> [u64; 5] {
-    let mut r = Rooms::new(seed);
-    (0..r.members.len()).for_each(|index| r.connect(index));
-    for _ in 0..800 {
-        let index = r.w.rng.usize(..r.members.len());
-        match r.w.rng.u8(..24) {
-            0..=1 => {
-                r.read(index);
-                r.cut(index);
-            }
-            2..=5 if r.members[index].place.is_none() => r.connect(index),
-            6..=9 => r.mark(index),
-            10..=14 => r.w.mail(),
-            15..=19 => {
-                let (worker, ms) = (r.w.rng.usize(..WORKERS), r.w.rng.u64(..300));
-                r.turn(worker, ms);
-            }
-            20 => {
-                let level = LEVELS[r.w.rng.usize(..LEVELS.len())];
-                r.load(level);
-            }
-            _ => r.read(index),
-        }
-    }
-    r.settle();
+/// When nothing is under way and the gates are open.
+fn judge(r: &mut Rooms, seed: u64) {
     let there: Vec<usize> =
         (0..r.members.len()).filter(|index| r.members[*index].place.is_some()).collect();
     let mut users: Vec<String> = there.iter().map(|index| Rooms::user(*index)).collect();
@@ -300,6 +277,34 @@ fn run(seed: u64) -> [u64; 5] {
         let tried = own.map(|(_, m)| m.tried).max();
         assert!(Some(*mark) <= tried, "seed {seed}: invented");
     }
+}
+
+fn run(seed: u64) -> [u64; 5] {
+    let mut r = Rooms::new(seed);
+    (0..r.members.len()).for_each(|index| r.connect(index));
+    for _ in 0..800 {
+        let index = r.w.rng.usize(..r.members.len());
+        match r.w.rng.u8(..24) {
+            0..=1 => {
+                r.read(index);
+                r.cut(index);
+            }
+            2..=5 if r.members[index].place.is_none() => r.connect(index),
+            6..=9 => r.mark(index),
+            10..=14 => r.w.mail(),
+            15..=19 => {
+                let (worker, ms) = (r.w.rng.usize(..WORKERS), r.w.rng.u64(..300));
+                r.turn(worker, ms);
+            }
+            20 => {
+                let level = LEVELS[r.w.rng.usize(..LEVELS.len())];
+                r.load(level);
+            }
+            _ => r.read(index),
+        }
+    }
+    r.settle();
+    judge(&mut r, seed);
     (0..r.members.len()).for_each(|index| r.cut(index));
     r.settle();
     assert!(r.w.cores.iter().all(|c| c.home.subscribed().count() == 0), "seed {seed}");
