@@ -4,10 +4,8 @@
 use super::*;
 use plimsoll_core::home::{Answer, Request};
 use plimsoll_core::policy::Namespace;
-use plimsoll_overload::actions::Strengths;
 use plimsoll_overload::feature::Feature;
-use plimsoll_overload::gates::{Inputs, Levels};
-use plimsoll_overload::level::Level;
+use plimsoll_overload::gates::{LEVELS, LevelRow};
 use std::collections::BTreeMap;
 
 /// A token is the id of its user.
@@ -24,8 +22,6 @@ impl TokenVerifier for Names {
 /// The id of the subscribe of each channel; the one of its presence is ten above.
 const ROOMS: [(&str, u64); 3] = [("away:x", 2), ("gather:x", 3), ("crowd:x", 4)];
 const READ: &str = "read:x";
-const LEVELS: [Level; 5] =
-    [Level::Normal, Level::Warning, Level::Degraded, Level::Critical, Level::Emergency];
 
 /// A client that believes what it is told.
 #[derive(Default)]
@@ -177,19 +173,13 @@ impl Rooms {
         self.w.bytes(worker, slot, &format!("{{\"id\":{id},\"publish\":{publish}}}"));
     }
 
-    fn load(&mut self, level: Level) {
-        let gates = Gates::new(&Inputs {
-            levels: Levels::all(level),
-            strengths: Strengths::default(),
-            compression: Default::default(),
-            accepts_per_s: f64::MAX,
-            accepts_per_s_min: f64::MAX,
-            accept_new_connections: true,
-            publish_cut: false,
-        });
-        // Who connects is not what is looked at here.
-        let admission = AdmissionFloor::All;
-        let gates = Gates { accepts_per_s: f64::MAX, admission, ..gates };
+    fn load(&mut self, row: &LevelRow) {
+        let gates = Gates {
+            presence: row.presence,
+            presence_interval_ms: row.presence_interval_ms,
+            receipts: row.receipts,
+            ..Gates::default()
+        };
         self.w.cores[0].shared.line.tell(Told { gates, ..Told::default() });
     }
 
@@ -225,7 +215,7 @@ impl Rooms {
     }
 
     fn settle(&mut self) {
-        self.load(Level::Normal);
+        self.load(&LEVELS[0]);
         for round in 0..1_500 {
             for _ in 0..4 {
                 self.w.mail();
@@ -297,8 +287,8 @@ fn run(seed: u64) -> [u64; 5] {
                 r.turn(worker, ms);
             }
             20 => {
-                let level = LEVELS[r.w.rng.usize(..LEVELS.len())];
-                r.load(level);
+                let level = r.w.rng.usize(..LEVELS.len());
+                r.load(&LEVELS[level]);
             }
             _ => r.read(index),
         }
