@@ -7,9 +7,12 @@
 
 /// Length of a window, in microseconds.
 const WINDOW_US: u64 = 600_000;
-/// A turn longer than this is one in which clients wait noticeably, in microseconds. Not less: a
-/// full turn gathers many frames into each write, and that is what makes a busy worker cheap.
-const TURN_US: u64 = 150_000;
+/// A turn longer than this is one in which clients wait too long, in microseconds: what comes
+/// during one turn is delivered by the end of the next, and half a second is the most a delivery
+/// should take. Not less: a full turn gathers many frames into each write, which makes a busy
+/// worker cheap; one that writes to ten thousand sockets in each turn needs more than 100 ms for
+/// that alone, whatever is published.
+const TURN_US: u64 = 250_000;
 /// Share of a window in which a worker is behind.
 const BUSY_RATIO: f64 = 0.9;
 /// Factor on the rate after a window in which the worker was behind, and after a good one.

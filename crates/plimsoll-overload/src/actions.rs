@@ -122,7 +122,7 @@ pub const ACTIONS: [ActionRow; ACTIONS_COUNT] = [
         "accept_pacing",
         &[Cpu, Lag, Memory, Connections],
         (0.80, 1.00),
-        "accepts per second from R to R_min, which is above zero",
+        "accepts per second R × (R_min / R)^s; R_min is above zero",
     ),
     row(
         Action::ShedQueues,
@@ -244,9 +244,12 @@ impl Strengths {
         portion(limits::HISTORY_ROWS_MAX, 1.0 - self.get(Action::HistoryPage))
     }
 
-    /// Accepts per second, between `floor` and `rated`.
+    /// Accepts per second, from `rated` down to `floor`, by equal factors: what is too much may be
+    /// a hundredth of what the node is rated for, and a straight line would come there only at its
+    /// very end.
     pub fn accepts_per_s(&self, rated: f64, floor: f64) -> f64 {
-        (rated - (rated - floor) * self.get(Action::AcceptPacing)).max(floor)
+        let floor = floor.min(rated);
+        (rated * (floor / rated).powf(self.get(Action::AcceptPacing))).max(floor)
     }
 
     /// Factor on the limits of publications, 0.1–1.
@@ -408,7 +411,7 @@ mod tests {
         assert_eq!(s.history_rows(), 150);
         let some = ShedQueues { queues_per_pass: 25, bytes_min: 128 * 1024 };
         assert_eq!(s.shed_queues(), Some(some));
-        assert_eq!(s.accepts_per_s(1_000.0, 20.0), 510.0);
+        assert!((s.accepts_per_s(1_000.0, 20.0) - 141.4).abs() < 0.1);
         Action::ALL.iter().for_each(|a| s.set(*a, 7.0));
         assert_eq!(s.batching_window_ms(), 100);
         assert_eq!(s.ephemeral_factor(), None);

@@ -99,6 +99,9 @@ pub struct Admission {
     floor: AdmissionFloor,
     tokens: [f64; ADMISSION_CLASSES],
     pool: f64,
+    /// What classes without a share may take of the pool.
+    trickle: f64,
+    trickle_per_s: f64,
     filled_ms: u64,
     /// Per class, by number of arrival.
     parked: [BTreeMap<u64, Parked>; ADMISSION_CLASSES],
@@ -115,21 +118,25 @@ impl Admission {
             floor: AdmissionFloor::All,
             tokens: [0.0; ADMISSION_CLASSES],
             pool: 0.0,
+            trickle: 0.0,
+            trickle_per_s: 1.0,
             filled_ms: now_ms,
             parked: Default::default(),
             deadlines: BTreeSet::new(),
             parked_max: parked_max.min(limits::PARKED_MAX),
             next_number: 0,
         };
-        new.steer(now_ms, rate_per_s, AdmissionFloor::All);
+        new.steer(now_ms, rate_per_s, 1.0, AdmissionFloor::All);
         new.tokens = AdmissionClass::ALL.map(|class| new.bucket_size(class));
         new
     }
 
-    /// Sets the pace and who may come: [`crate::gates::Gates::accepts_per_s`] and `admission`.
+    /// Sets the pace and who may come: [`crate::gates::Gates::accepts_per_s`], its minimum, which
+    /// classes without a share have together if the others leave as much, and `admission`.
     /// A rate that is not above zero is one accept per second: nobody is kept out for ever.
-    pub fn steer(&mut self, now_ms: u64, rate_per_s: f64, floor: AdmissionFloor) {
+    pub fn steer(&mut self, now_ms: u64, rate_per_s: f64, min_per_s: f64, floor: AdmissionFloor) {
         self.fill(now_ms);
+        self.trickle_per_s = if min_per_s > 0.0 { min_per_s.min(1e6) } else { 1.0 };
         // Above a million a second nothing is paced, and sums stay finite.
         self.rate_per_s = if rate_per_s > 0.0 { rate_per_s.min(1e6) } else { 1.0 };
         self.floor = floor;
@@ -145,10 +152,12 @@ impl Admission {
     /// its own timeout); `id` is the caller's name for it.
     pub fn offer(&mut self, now_ms: u64, id: u64, class: AdmissionClass, hold_ms: u64) -> Offer {
         self.fill(now_ms);
-        if self.open(class) && !self.waiting_before(class) && self.take(class) {
+        if self.may_come(class) && !self.waiting_before(class) && self.take(class) {
             return Offer::Admit;
         }
-        if self.floor == AdmissionFloor::ResumesOnly && class != AdmissionClass::Resume {
+        let only_resumes =
+            matches!(self.floor, AdmissionFloor::ResumesOnly | AdmissionFloor::Closed);
+        if only_resumes && class != AdmissionClass::Resume {
             return Offer::Refuse;
         }
         self.park(now_ms, id, class, hold_ms.min(limits::PARKED_MS_MAX))
@@ -182,7 +191,7 @@ impl Admission {
     /// When [`Admission::poll`] has something to do; `None` = nobody waits.
     pub fn next_deadline_ms(&self, now_ms: u64) -> Option<u64> {
         let (deadline_ms, _) = *self.deadlines.first()?;
-        let hopeful = |c: &AdmissionClass| self.open(*c) && !self.parked[*c as usize].is_empty();
+        let hopeful = |c: &AdmissionClass| self.may_come(*c) && !self.parked[*c as usize].is_empty();
         if !AdmissionClass::ALL.iter().any(hopeful) {
             return Some(deadline_ms);
         }
@@ -201,12 +210,18 @@ impl Admission {
         self.rate_per_s
     }
 
+    /// Whether a class has a share.
     fn open(&self, class: AdmissionClass) -> bool {
         match self.floor {
             AdmissionFloor::All | AdmissionFloor::ResumesFirst => true,
             AdmissionFloor::ResumesAndTop => class <= AdmissionClass::Top,
-            AdmissionFloor::ResumesOnly => class == AdmissionClass::Resume,
+            AdmissionFloor::ResumesOnly | AdmissionFloor::Closed => class == AdmissionClass::Resume,
         }
+    }
+
+    /// Whether a class may come in at all, be it on what others leave.
+    fn may_come(&self, class: AdmissionClass) -> bool {
+        self.open(class) || self.floor != AdmissionFloor::Closed
     }
 
     /// Whether somebody of a higher class waits who may come in. (In one's own class the newest
@@ -215,7 +230,7 @@ impl Admission {
         let higher = AdmissionClass::ALL.iter().take_while(|c| **c < class);
         let mut waiting = higher.filter(|c| !self.parked[**c as usize].is_empty());
         // Below Degraded the buckets alone decide.
-        self.floor != AdmissionFloor::All && waiting.any(|c| self.open(*c))
+        self.floor != AdmissionFloor::All && waiting.any(|c| self.may_come(*c))
     }
 
     fn share_per_s(&self, class: AdmissionClass) -> f64 {
@@ -242,9 +257,19 @@ impl Admission {
             self.pool += (tokens - size).max(0.0);
         }
         self.pool = self.pool.min(self.pool_size());
+        let trickle = self.trickle + self.trickle_per_s * passed_s;
+        self.trickle = trickle.min((self.trickle_per_s * limits::ADMISSION_BURST_S).max(1.0));
     }
 
     fn take(&mut self, class: AdmissionClass) -> bool {
+        if !self.open(class) {
+            let enough = self.pool >= 1.0 && self.trickle >= 1.0;
+            if enough {
+                self.pool -= 1.0;
+                self.trickle -= 1.0;
+            }
+            return enough;
+        }
         let own = &mut self.tokens[class as usize];
         let from = if *own >= 1.0 { own } else { &mut self.pool };
         let enough = *from >= 1.0;
@@ -255,7 +280,7 @@ impl Admission {
     }
 
     fn admit(&mut self, class: AdmissionClass, admitted: &mut Vec<u64>) {
-        while self.open(class)
+        while self.may_come(class)
             && admitted.len() < limits::ADMITTED_PER_POLL_MAX
             && !self.parked[class as usize].is_empty()
             && self.take(class)

@@ -350,7 +350,7 @@ mod tests {
     #[test]
     fn from_a_sample_to_gates() {
         let mut controller = controller();
-        let calm = hold(&mut controller, 0, 10, &cpu(0.5));
+        let calm = hold(&mut controller, 0, 10, &cpu(0.6));
         assert_eq!((calm.level, calm.hot_resource), (Level::Normal, Some(Resource::Cpu)));
         let hot = hold(&mut controller, 10_000, 20, &cpu(0.90));
         assert_eq!(hot.level, Level::Degraded);
@@ -417,7 +417,7 @@ mod tests {
         assert!(told[0].contains(r#""typing":"off""#), "{told:?}");
         assert!(told.last().is_some_and(|t| t.contains("All features are available")), "{told:?}");
         assert!(told.len() <= 4, "{told:?}");
-        assert_eq!(alerts, [Level::Degraded, Level::Normal]);
+        assert_eq!(alerts, [Level::Warning, Level::Degraded, Level::Normal]);
     }
 
     #[test]

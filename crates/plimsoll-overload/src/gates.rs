@@ -43,10 +43,13 @@ pub enum AdmissionFloor {
     All,
     /// Everybody, paced, those who come back first.
     ResumesFirst,
-    /// Those who come back and the top tiers; others wait.
+    /// Those who come back and the top tiers; others wait, and come at the minimum pace if those
+    /// leave as much.
     ResumesAndTop,
-    /// Those who come back, within the budget; others are refused.
+    /// Those who come back, within the budget; others at the minimum pace, or are refused.
     ResumesOnly,
+    /// Those who come back and nobody else: an operator said so.
+    Closed,
 }
 
 impl AdmissionFloor {
@@ -57,6 +60,7 @@ impl AdmissionFloor {
             Self::ResumesFirst => "resumes_first",
             Self::ResumesAndTop => "resumes_and_top",
             Self::ResumesOnly => "resumes_only",
+            Self::Closed => "closed",
         }
     }
 }
@@ -265,6 +269,8 @@ pub struct Gates {
     pub admission: AdmissionFloor,
     /// Accepts per second; above 0.
     pub accepts_per_s: f64,
+    /// Below that it never goes, and so many of those without a share come in.
+    pub accepts_per_s_min: f64,
     /// Strength of the shrinking of idle timeouts; see [`Gates::idle_timeout_ms`].
     pub idle_strength: f64,
     /// Compression of new frames.
@@ -323,6 +329,7 @@ impl Gates {
             apis: row.apis,
             admission: admission(inputs),
             accepts_per_s: accepts_per_s(inputs),
+            accepts_per_s_min: accepts_per_s_min(inputs),
             idle_strength: dials.get(Action::IdleTimeout),
             compression: compression(inputs),
             batching_window_ms: batching_window_ms(inputs, row),
@@ -354,7 +361,7 @@ impl Gates {
                 reduced(self.history_rows == 0, fewer)
             }
             Feature::Connections => reduced(
-                self.admission == AdmissionFloor::ResumesOnly,
+                self.admission >= AdmissionFloor::ResumesOnly,
                 self.admission != AdmissionFloor::All,
             ),
             Feature::Apis => reduced(!self.apis, false),
@@ -449,16 +456,21 @@ fn shed_queues(inputs: &Inputs) -> Option<ShedQueues> {
 }
 
 fn admission(inputs: &Inputs) -> AdmissionFloor {
-    if inputs.accept_new_connections && !inputs.plan.takes(Step::PaceAccepts) {
-        LEVELS[inputs.levels.admission as usize].admission
-    } else {
-        AdmissionFloor::ResumesOnly
+    let by_level = LEVELS[inputs.levels.admission as usize].admission;
+    match (inputs.accept_new_connections, inputs.plan.takes(Step::PaceAccepts)) {
+        (false, _) => AdmissionFloor::Closed,
+        (true, true) => by_level.max(AdmissionFloor::ResumesOnly),
+        (true, false) => by_level,
     }
 }
 
+/// Zero would be for ever: nobody could come back after the load.
+fn accepts_per_s_min(inputs: &Inputs) -> f64 {
+    if inputs.accepts_per_s_min > 0.0 { inputs.accepts_per_s_min } else { 1.0 }
+}
+
 fn accepts_per_s(inputs: &Inputs) -> f64 {
-    // Zero would be for ever: nobody could come back after the load.
-    let floor = if inputs.accepts_per_s_min > 0.0 { inputs.accepts_per_s_min } else { 1.0 };
+    let floor = accepts_per_s_min(inputs);
     if inputs.levels.admission == Level::Emergency || inputs.plan.takes(Step::PaceAccepts) {
         return floor;
     }

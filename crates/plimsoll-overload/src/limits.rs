@@ -39,6 +39,10 @@ pub const THROTTLED_WARNING_RATIO: f64 = 0.01;
 /// Share of throttled periods that counts as 1.0: every fifth period ended early.
 pub const THROTTLED_FULL_RATIO: f64 = 0.20;
 
+/// Highest pressure of throttling, a Warning: bursts hit a quota while much of it is left over. A
+/// node that has none left is seen by its use.
+pub const THROTTLED_PRESSURE_MAX: f64 = 0.84;
+
 /// CPU stall in percent that counts as much as stall ever does.
 pub const CPU_STALL_FULL_PERCENT: f64 = 50.0;
 

@@ -188,7 +188,7 @@ pub const RESOURCES: [ResourceRow; RESOURCES_COUNT] = [
         "cpu",
         3.0,
         3.0,
-        "CPU use / rated use. 1 % throttled periods = 0.70, 20 % = 1.0. Stall counts up to 0.69",
+        "CPU use / rated use. 1 % throttled periods = 0.70, 20 % = 0.84. Stall counts up to 0.69",
     ),
     row(Resource::Lag, "lag", 1.0, 1.0, "p99 of the workers' loop lag / 20 ms"),
     row(
@@ -322,7 +322,8 @@ fn cpu(signals: &Signals, rated: &Rated) -> Option<f64> {
         if ratio <= warning {
             0.70 * ratio / warning
         } else {
-            (0.70 + 0.30 * (ratio - warning) / (full - warning)).min(1.0)
+            let more = limits::THROTTLED_PRESSURE_MAX - 0.70;
+            0.70 + more * ((ratio - warning) / (full - warning)).min(1.0)
         }
     });
     let stall = share(signals.cpu_stall_percent, Some(limits::CPU_STALL_FULL_PERCENT))
@@ -422,7 +423,7 @@ mod tests {
     fn cpu_and_lag() {
         check(Signals { cpu_use_ratio: Some(0.45), ..none() }, Resource::Cpu, Some(0.5));
         check(Signals { throttled_ratio: Some(0.01), ..none() }, Resource::Cpu, Some(0.70));
-        check(Signals { throttled_ratio: Some(0.5), ..none() }, Resource::Cpu, Some(1.0));
+        check(Signals { throttled_ratio: Some(0.5), ..none() }, Resource::Cpu, Some(0.84));
         check(Signals { cpu_stall_percent: Some(99.0), ..none() }, Resource::Cpu, Some(0.69));
         let both = Signals { cpu_use_ratio: Some(0.9), throttled_ratio: Some(0.0), ..none() };
         check(both, Resource::Cpu, Some(1.0));

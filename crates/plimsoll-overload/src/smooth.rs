@@ -32,15 +32,12 @@ impl Smoother {
         };
         *seen_ms = now_ms;
         let raw = raw.min(limits::PRESSURE_MAX);
-        let next = match self.value.get(resource) {
-            None => raw,
-            Some(old) => {
-                let row = resource.row();
-                let constant_s = if raw > old { row.up_s } else { row.down_s };
-                step(old, raw, passed_ms, constant_s)
-            }
-        };
-        self.value.set(resource, Some(next));
+        // What was never seen was nothing: a process that has just started is busy for a moment,
+        // and its first sample must not stand for seconds.
+        let old = self.value.get(resource).unwrap_or(0.0);
+        let row = resource.row();
+        let constant_s = if raw > old { row.up_s } else { row.down_s };
+        self.value.set(resource, Some(step(old, raw, passed_ms, constant_s)));
     }
 }
 
@@ -64,12 +61,13 @@ mod tests {
         all
     }
 
-    /// Holds `from` for a second, then `to`, and gives the value after `after_ms`.
+    /// Holds `from` for a minute, then `to`, and gives the value after `after_ms`.
     fn check(resource: Resource, from: f64, to: f64, after_ms: u64, expect: f64) {
         let mut smoother = Smoother::default();
-        smoother.sample(0, &only(resource, Some(from)));
+        smoother.sample(0, &only(resource, None));
+        smoother.sample(60_000, &only(resource, Some(from)));
         let mut last = None;
-        for now in (250..=after_ms).step_by(250) {
+        for now in (60_250..=60_000 + after_ms).step_by(250) {
             last = smoother.sample(now, &only(resource, Some(to))).get(resource);
         }
         let found = last.expect("sampled");
@@ -89,20 +87,30 @@ mod tests {
     #[test]
     fn a_missing_signal_is_held_and_then_forgotten() {
         let mut smoother = Smoother::default();
-        smoother.sample(1_000, &only(Resource::Cpu, Some(0.9)));
-        let held = smoother.sample(6_000, &only(Resource::Cpu, None));
-        assert_eq!(held.get(Resource::Cpu), Some(0.9));
-        let gone = smoother.sample(6_001, &only(Resource::Cpu, None));
-        assert_eq!(gone.get(Resource::Cpu), None);
+        smoother.sample(1_000, &only(Resource::Memory, Some(0.9)));
+        let held = smoother.sample(6_000, &only(Resource::Memory, None));
+        assert_eq!(held.get(Resource::Memory), Some(0.9));
+        let gone = smoother.sample(6_001, &only(Resource::Memory, None));
+        assert_eq!(gone.get(Resource::Memory), None);
     }
 
     #[test]
     fn a_clock_that_goes_backwards_stands_still() {
         let mut smoother = Smoother::default();
-        smoother.sample(10_000, &only(Resource::Cpu, Some(0.5)));
-        let back = smoother.sample(1_000, &only(Resource::Cpu, Some(1.0)));
-        assert_eq!(back.get(Resource::Cpu), Some(0.5));
-        let same = smoother.sample(10_000, &only(Resource::Cpu, Some(1.0)));
-        assert_eq!(same.get(Resource::Cpu), Some(0.5), "no time has passed");
+        smoother.sample(10_000, &only(Resource::Memory, Some(0.5)));
+        let back = smoother.sample(1_000, &only(Resource::Memory, Some(0.1)));
+        assert_eq!(back.get(Resource::Memory), Some(0.5));
+        let same = smoother.sample(10_000, &only(Resource::Memory, Some(0.1)));
+        assert_eq!(same.get(Resource::Memory), Some(0.5), "no time has passed");
+    }
+
+    #[test]
+    fn a_first_sample_counts_no_more_than_others() {
+        let mut smoother = Smoother::default();
+        smoother.sample(0, &only(Resource::Cpu, None));
+        let first = smoother.sample(250, &only(Resource::Cpu, Some(1.0)));
+        assert!(first.get(Resource::Cpu).is_some_and(|p| (p - 0.08).abs() < 0.001), "{first:?}");
+        let memory = smoother.sample(500, &only(Resource::Memory, Some(0.9)));
+        assert_eq!(memory.get(Resource::Memory), Some(0.9), "nothing is averaged there");
     }
 }

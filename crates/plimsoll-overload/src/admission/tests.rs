@@ -7,7 +7,7 @@ const HOLD_MS: u64 = 4_000;
 /// Offers `each` of every class per 10 ms for ten seconds; how many of each came in.
 fn storm(floor: AdmissionFloor, rate: f64, each: [u64; 4]) -> [u64; 4] {
     let mut door = Admission::new(0, rate, 1_000);
-    door.steer(0, rate, floor);
+    door.steer(0, rate, 5.0, floor);
     let mut classes = BTreeMap::new();
     let mut came = [0; 4];
     let mut id = 0;
@@ -52,17 +52,22 @@ fn the_budget_is_shared_and_nothing_is_wasted() {
     check(all, 100.0, [0, 0, 0, 5], [0.0, 0.0, 0.0, 1_000.0]);
     check(AdmissionFloor::ResumesAndTop, 100.0, [0, 5, 5, 5], [0.0, 1_000.0, 0.0, 0.0]);
     check(AdmissionFloor::ResumesOnly, 100.0, [5, 5, 5, 5], [1_000.0, 0.0, 0.0, 0.0]);
+    // What those with a share leave, the others have, up to the minimum of 5 per second.
+    check(AdmissionFloor::ResumesAndTop, 100.0, [0, 0, 5, 5], [0.0, 0.0, 50.0, 0.0]);
+    check(AdmissionFloor::ResumesOnly, 100.0, [0, 0, 0, 5], [0.0, 0.0, 0.0, 50.0]);
+    check(AdmissionFloor::Closed, 100.0, [5, 5, 5, 5], [1_000.0, 0.0, 0.0, 0.0]);
+    assert_eq!(storm(AdmissionFloor::Closed, 100.0, [0, 5, 5, 5]), [0; 4]);
 }
 
 #[test]
 fn a_floor_above_zero() {
     let mut door = Admission::new(0, 0.0, 10);
     assert_eq!(door.rate_per_s(), 1.0);
-    door.steer(0, f64::NAN, AdmissionFloor::ResumesOnly);
+    door.steer(0, f64::NAN, f64::NAN, AdmissionFloor::Closed);
     assert_eq!(door.rate_per_s(), 1.0);
     assert_eq!(door.offer(10_000, 1, Resume, HOLD_MS), Offer::Admit);
     assert_eq!(door.offer(10_000, 2, Top, HOLD_MS), Offer::Refuse);
-    door.steer(10_000, f64::INFINITY, AdmissionFloor::All);
+    door.steer(10_000, f64::INFINITY, 1.0, AdmissionFloor::All);
     assert!((0..1_000).all(|id| door.offer(20_000, id, Rest, 0) == Offer::Admit));
 }
 
@@ -127,9 +132,9 @@ fn deadlines_say_when_to_ask_again() {
     ticket(door.offer(0, 1, Rest, HOLD_MS));
     assert_eq!(door.next_deadline_ms(0), Some(50));
     assert_eq!(door.next_deadline_ms(3_990), Some(4_000));
-    door.steer(0, 500.0, AdmissionFloor::ResumesAndTop);
+    door.steer(0, 500.0, 1.0, AdmissionFloor::Closed);
     assert_eq!(door.next_deadline_ms(0), Some(4_000), "it can only expire");
-    door.steer(0, 500.0, AdmissionFloor::All);
+    door.steer(0, 500.0, 1.0, AdmissionFloor::All);
     assert_eq!(door.next_deadline_ms(0), Some(2));
     ticket(door.offer(0, 2, Resume, u64::MAX));
     assert_eq!(door.deadlines.last().map(|d| d.0), Some(limits::PARKED_MS_MAX));
@@ -175,7 +180,7 @@ fn everybody_gets_one_answer() {
             if next(50) == 0 {
                 rate = [1.0, 20.0, 50.0][next(3) as usize];
                 let floors = [AdmissionFloor::All, AdmissionFloor::ResumesAndTop];
-                door.steer(now_ms, rate, floors[next(2) as usize]);
+                door.steer(now_ms, rate, 1.0, floors[next(2) as usize]);
             }
             assert_eq!(door.parked(), open.len());
             assert!(door.parked() <= room);

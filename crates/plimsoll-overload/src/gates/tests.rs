@@ -104,7 +104,7 @@ fn dials_and_levels_the_stricter_wins() {
 fn nobody_new_still_means_that_sessions_come_back() {
     let closed = Inputs { accept_new_connections: false, ..inputs(Level::Normal) };
     let gates = Gates::new(&closed);
-    assert_eq!(gates.admission, AdmissionFloor::ResumesOnly);
+    assert_eq!(gates.admission, AdmissionFloor::Closed);
     assert_eq!(gates.accepts_per_s, 1_000.0);
     let never = Inputs { accepts_per_s_min: 0.0, ..inputs(Level::Emergency) };
     assert!(Gates::new(&never).accepts_per_s > 0.0);

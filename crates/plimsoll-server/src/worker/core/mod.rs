@@ -213,8 +213,9 @@ impl Core {
         self.gates = told.gates;
         self.home.obey(&told.gates, self.now.mono_ms);
         self.line_is_off = told.line_is_off;
-        let mine = told.gates.accepts_per_s / self.shared.workers.max(1) as f64;
-        self.door.steer(self.now.mono_ms, mine, told.gates.admission);
+        let share = 1.0 / self.shared.workers.max(1) as f64;
+        let [mine, min] = [told.gates.accepts_per_s, told.gates.accepts_per_s_min].map(|n| n * share);
+        self.door.steer(self.now.mono_ms, mine, min, told.gates.admission);
         if told.outbound_budget_bytes > 0 {
             self.queues_bytes_max = told.outbound_budget_bytes / self.shared.workers.max(1);
         }
