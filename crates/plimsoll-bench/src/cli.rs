@@ -5,6 +5,7 @@ use crate::ramps::CapacityArgs;
 use crate::scenarios::connect::ConnectArgs;
 use crate::scenarios::fanout::FanoutArgs;
 use crate::scenarios::idle::IdleArgs;
+use crate::scenarios::overload::OverloadArgs;
 use crate::scenarios::run::RunArgs;
 use crate::scenarios::storm::StormArgs;
 use crate::scenarios::verify::VerifyArgs;
@@ -28,6 +29,7 @@ enum Command {
     Connect(ConnectArgs),
     Fanout(FanoutArgs),
     Storm(StormArgs),
+    Overload(OverloadArgs),
     Idle(IdleArgs),
     Verify(VerifyArgs),
     Capacity(CapacityArgs),
@@ -44,6 +46,7 @@ impl Bench {
             Command::Connect(args) => ("connect", json(&args.common), args.execute()),
             Command::Fanout(args) => ("fanout", json(&args.common), args.execute()),
             Command::Storm(args) => ("storm", json(&args.common), args.execute()),
+            Command::Overload(args) => ("overload", json(&args.common), args.execute()),
             Command::Idle(args) => ("idle", json(&args.common), args.execute()),
             Command::Verify(args) => ("verify", args.json, args.execute()),
             Command::Capacity(args) => return args.run(),
@@ -78,6 +81,7 @@ mod tests {
             "connect --clients 100 --rate 50",
             "fanout --rates 1000,saturated --rooms 10 --subscribers 10",
             "storm --reconnect phoenix --rounds 1",
+            "overload --line off --factors 2,10 --duration 5s",
             "idle --steps 10,20 --hold 1s",
             "verify run.plimsoll",
         ] {

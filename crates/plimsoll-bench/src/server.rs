@@ -45,6 +45,8 @@ pub struct ServerSetup {
     pub history_ttl_s: u32,
     /// Processors it may run on; none: those of the calling thread.
     pub cores: Option<Vec<usize>>,
+    /// Directory of a control group it runs in, with the limits that stand there; none: ours.
+    pub cgroup: Option<PathBuf>,
     /// Whether joins and leaves are pushed to everybody in a channel of [`ROOM`].
     pub join_leave: bool,
     /// More settings: a key as `client.ping_interval`, and its value as TOML text. They win.
@@ -61,6 +63,7 @@ impl Default for ServerSetup {
             history_size: 1_000,
             history_ttl_s: 600,
             cores: None,
+            cgroup: None,
             join_leave: false,
             settings: Vec::new(),
             token_secret: None,
@@ -145,7 +148,7 @@ impl OwnServer {
             Some(binary) => binary.clone(),
             None => std::env::current_exe().map_err(|e| format!("the own program: {e}"))?,
         };
-        let mut command = command(&binary);
+        let mut command = command(&binary, setup.cgroup.as_deref());
         command.arg("serve").arg("--config").arg(&file).stderr(log);
         let started = affinity::with_cores(setup.cores.as_deref(), || command.spawn())?;
         let mut child = started.map_err(|e| format!("{}: {e}", binary.display()))?;
@@ -202,9 +205,18 @@ impl Drop for OwnServer {
     }
 }
 
-/// The program with nothing of our own environment in its settings.
-fn command(binary: &Path) -> Command {
-    let mut command = Command::new(binary);
+/// The program with nothing of our own environment in its settings. It has to be in its control
+/// group before it looks which one that is: a shell goes there, and becomes the program.
+fn command(binary: &Path, cgroup: Option<&Path>) -> Command {
+    let mut command = match cgroup {
+        None => Command::new(binary),
+        Some(dir) => {
+            let mut shell = Command::new("/bin/sh");
+            shell.arg("-c").arg("echo $$ > \"$0\" && exec \"$@\"");
+            shell.arg(dir.join("cgroup.procs")).arg(binary);
+            shell
+        }
+    };
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("PLIMSOLL_") {
             command.env_remove(name);

@@ -52,6 +52,7 @@ impl Bed {
         setup.token_secret = Some(secret.clone());
         setup.workers = common.workers;
         setup.cores = (!common.server_core.is_empty()).then(|| common.server_core.clone());
+        setup.cgroup.clone_from(&common.server_cgroup);
         let server = OwnServer::start(&setup)?;
         let address = server.address();
         let target = Target { address, host: address.to_string(), path: PATH.into() };
@@ -91,6 +92,11 @@ impl Bed {
     /// is connected to it.
     pub fn is_own(&self) -> bool {
         self.server.is_some()
+    }
+
+    /// Where its metrics are, if that is known.
+    pub fn endpoint(&self) -> Option<&Endpoint> {
+        self.metrics.as_ref()
     }
 
     /// A fleet for this server.

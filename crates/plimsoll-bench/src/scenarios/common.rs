@@ -3,6 +3,7 @@
 use crate::fleet::reconnect::Profile;
 use crate::limits;
 use clap::Args;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Which server, which clients, and how it is told.
@@ -32,6 +33,10 @@ pub struct Common {
     /// Processors the started server runs on, as 0 or 0,1.
     #[arg(long, value_delimiter = ',', conflicts_with = "url")]
     pub server_core: Vec<usize>,
+    /// Directory of a control group the started server runs in, as /sys/fs/cgroup/small: with
+    /// less processor than its clients it is the one that gives way.
+    #[arg(long, conflicts_with = "url")]
+    pub server_cgroup: Option<PathBuf>,
     /// Processors the clients run on.
     #[arg(long, value_delimiter = ',')]
     pub core: Vec<usize>,

@@ -1,15 +1,13 @@
 //! Reads the histories of all channels after a run, over one connection: what the server has kept
 //! is what the ledger compares acknowledgements and deliveries with (C3, C5).
 
-mod line;
-
+use super::line::Line;
 use crate::fleet::Target;
 use crate::ledger::Stored;
 use crate::limits;
 use crate::payload;
 use crate::topology::{ChannelId, Topology};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
-use line::Line;
 use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
@@ -194,7 +192,7 @@ fn parsed(line: &str) -> Result<Reply<'_>, String> {
     serde_json::from_str(line).map_err(|error| format!("a reply is not understood: {error}"))
 }
 
-fn token(secret: &str) -> Result<String, String> {
+pub(super) fn token(secret: &str) -> Result<String, String> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let claims = json!({"sub": "reader", "exp": (now + TOKEN).as_secs()});
     let key = EncodingKey::from_secret(secret.as_bytes());

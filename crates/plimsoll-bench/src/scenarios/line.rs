@@ -51,11 +51,15 @@ impl Line {
         Ok(made)
     }
 
+    /// A second handle to send by, for a thread of its own.
+    pub fn sender(&self) -> Result<Sender, String> {
+        let stream = self.stream.try_clone().map_err(|error| error.to_string())?;
+        Ok(Sender { stream })
+    }
+
     /// Sends a text message.
     pub fn send(&mut self, text: &str) -> Result<(), String> {
-        let mut frame = Vec::with_capacity(text.len() + 14);
-        encode_client(&mut frame, Opcode::Text, [0x5a; 4], text.as_bytes());
-        self.stream.write_all(&frame).map_err(|error| format!("the connection broke: {error}"))
+        send(&mut self.stream, text)
     }
 
     /// The next line.
@@ -107,6 +111,24 @@ impl Line {
         }
         self.stream.write_all(&pongs).map_err(|error| format!("the connection broke: {error}"))
     }
+}
+
+/// Sends on a connection that another thread reads.
+pub struct Sender {
+    stream: TcpStream,
+}
+
+impl Sender {
+    /// Sends a text message.
+    pub fn send(&mut self, text: &str) -> Result<(), String> {
+        send(&mut self.stream, text)
+    }
+}
+
+fn send(stream: &mut TcpStream, text: &str) -> Result<(), String> {
+    let mut frame = Vec::with_capacity(text.len() + 14);
+    encode_client(&mut frame, Opcode::Text, [0x5a; 4], text.as_bytes());
+    stream.write_all(&frame).map_err(|error| format!("the connection broke: {error}"))
 }
 
 /// Reads the answer to the upgrade; what follows its head belongs to the first message.

@@ -9,6 +9,8 @@ pub mod connect;
 pub mod fanout;
 pub mod history;
 pub mod idle;
+mod line;
+pub mod overload;
 pub mod run;
 pub mod storm;
 pub mod verify;
