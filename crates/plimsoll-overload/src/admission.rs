@@ -191,7 +191,8 @@ impl Admission {
     /// When [`Admission::poll`] has something to do; `None` = nobody waits.
     pub fn next_deadline_ms(&self, now_ms: u64) -> Option<u64> {
         let (deadline_ms, _) = *self.deadlines.first()?;
-        let hopeful = |c: &AdmissionClass| self.may_come(*c) && !self.parked[*c as usize].is_empty();
+        let hopeful =
+            |c: &AdmissionClass| self.may_come(*c) && !self.parked[*c as usize].is_empty();
         if !AdmissionClass::ALL.iter().any(hopeful) {
             return Some(deadline_ms);
         }

@@ -165,7 +165,9 @@ const fn admitted(floor: AdmissionFloor) -> &'static str {
     match floor {
         AdmissionFloor::All => "all",
         AdmissionFloor::ResumesFirst => "paced, resumes first",
-        AdmissionFloor::ResumesAndTop => "resumes and top tiers; others wait, and come at the minimum pace",
+        AdmissionFloor::ResumesAndTop => {
+            "resumes and top tiers; others wait, and come at the minimum pace"
+        }
         AdmissionFloor::ResumesOnly => "resumes, within the budget; others at the minimum pace",
         AdmissionFloor::Closed => "resumes only",
     }

@@ -32,7 +32,7 @@ const GROWTH: f64 = 1.4;
 const SEARCH_STEP: Duration = Duration::from_secs(3);
 const SEARCH_STEPS_MAX: u32 = 32;
 /// Publications per second and room before and after.
-const CALM: f64 = 1.0;
+const CALM: f64 = 0.25;
 const WARM_UP: Duration = Duration::from_secs(3);
 /// A node that takes longer is not well again by itself.
 const BACK_MAX: Duration = Duration::from_secs(60);
@@ -60,6 +60,10 @@ pub struct OverloadArgs {
     /// Subscribers of each room.
     #[arg(long, default_value_t = 500)]
     pub subscribers: u32,
+    /// Clients that publish. With few of them many publications share a read, and their answers a
+    /// write, as those of a backend do; with as many as there are clients, each is on its own.
+    #[arg(long, default_value_t = 20)]
+    pub publishers: u32,
     /// What is carried, in deliveries per second; 0: it is looked for.
     #[arg(long, default_value_t = 0.0)]
     pub knee: f64,
@@ -109,9 +113,11 @@ impl OverloadArgs {
             false => self.find_knee(&mut live)?,
         };
         summary.notes.push(format!(
-            "Multiples of {knee:.0} deliveries per second, in {} rooms of {}; the load line is {}.",
+            "Multiples of {knee:.0} deliveries per second, in {} rooms of {} by {} publishers; the load \
+             line is {}.",
             self.rooms,
             self.subscribers,
+            self.publishers,
             if self.line == Line::On { "on" } else { "off" }
         ));
         for factor in &self.factors {
@@ -129,6 +135,7 @@ impl OverloadArgs {
         range("--rooms × --subscribers", clients, 1, u64::from(limits::CLIENTS_MAX))?;
         let bytes = [limits::PAYLOAD_BYTES_MIN, limits::PAYLOAD_BYTES_MAX].map(u64::from);
         range("--payload", u64::from(self.payload), bytes[0], bytes[1])?;
+        range("--publishers", u64::from(self.publishers), 1, clients.min(1_000))?;
         range("--factors: how many", self.factors.len() as u64, 1, 16)?;
         rate("--knee", self.knee, limits::DELIVERIES_PER_S_MAX)?;
         self.factors.iter().try_for_each(|factor| rate("--factors", *factor, 100.0))
@@ -154,13 +161,19 @@ impl OverloadArgs {
 
     fn load(&self, deliveries_per_s: f64) -> Load {
         let per_s = deliveries_per_s / f64::from(self.subscribers.max(1));
-        let stream = Stream {
-            per_s,
-            bytes: self.payload..self.payload + 1,
-            channels: 0..self.rooms,
-            by: None,
+        // Spread over the rooms, each into its own.
+        let (publishers, clients) = (self.publishers, self.clients());
+        let stream = |n: u32| {
+            let client = n * (clients / publishers);
+            let room = client / self.subscribers.max(1);
+            Stream {
+                per_s: per_s / f64::from(publishers),
+                bytes: self.payload..self.payload + 1,
+                channels: room..room + 1,
+                by: Some(client),
+            }
         };
-        let streams = if per_s > 0.0 { vec![stream] } else { Vec::new() };
+        let streams = if per_s > 0.0 { (0..publishers).map(stream).collect() } else { Vec::new() };
         Load { clients: self.clients(), handshakes_max: 64, streams, ..Load::default() }
     }
 

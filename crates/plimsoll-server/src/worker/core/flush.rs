@@ -17,6 +17,7 @@ use std::rc::Rc;
 impl Core {
     /// Ends the turn: everything gathered is sent or queued.
     pub fn flush(&mut self, io: &mut impl Io) {
+        let begun_us = io.micros();
         self.hub.wake(self.now.mono_ms, self.stopping || self.wants_flush());
         self.relieve();
         loop {
@@ -54,13 +55,15 @@ impl Core {
         if self.own.bytes.capacity() > limits::SPARE_BUFFER_BYTES_MAX {
             self.own = Default::default();
         }
+        self.flush_us += io.micros().saturating_sub(begun_us);
     }
 
     /// After the turn's last flush: how long everybody had to wait in it.
     pub fn end_turn(&mut self, io: &mut impl Io) {
         self.give_back();
         let now_us = io.micros();
-        self.throttle.turn_ended(now_us, now_us.saturating_sub(self.received_us));
+        let turn_us = now_us.saturating_sub(self.received_us);
+        self.throttle.turn_ended(now_us, turn_us, std::mem::take(&mut self.flush_us));
     }
 
     /// Writes the channels that are due, hot ones in slices.

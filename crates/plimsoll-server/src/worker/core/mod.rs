@@ -135,6 +135,8 @@ pub struct Core {
     notices: Notices,
     line_is_off: bool,
     throttle: Throttle,
+    /// Of this turn: how long it spent on delivering, in microseconds.
+    flush_us: u64,
     door: Admission,
     /// Connections that wait at the door, with their generation.
     tickets: Map<u32, (u32, Ticket)>,
@@ -182,6 +184,7 @@ impl Core {
             notices: Notices::default(),
             line_is_off: false,
             throttle: Throttle::default(),
+            flush_us: 0,
             door: Admission::new(now.mono_ms, f64::MAX, limits::PARKED_CONNECTS_MAX),
             tickets: map::with_seed(seed ^ 5),
             next_relief_ms: now.mono_ms,
@@ -214,7 +217,8 @@ impl Core {
         self.home.obey(&told.gates, self.now.mono_ms);
         self.line_is_off = told.line_is_off;
         let share = 1.0 / self.shared.workers.max(1) as f64;
-        let [mine, min] = [told.gates.accepts_per_s, told.gates.accepts_per_s_min].map(|n| n * share);
+        let [mine, min] =
+            [told.gates.accepts_per_s, told.gates.accepts_per_s_min].map(|n| n * share);
         self.door.steer(self.now.mono_ms, mine, min, told.gates.admission);
         if told.outbound_budget_bytes > 0 {
             self.queues_bytes_max = told.outbound_budget_bytes / self.shared.workers.max(1);
