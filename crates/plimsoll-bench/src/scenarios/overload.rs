@@ -112,13 +112,11 @@ impl OverloadArgs {
             true => self.knee,
             false => self.find_knee(&mut live)?,
         };
+        let line = if self.line == Line::On { "on" } else { "off" };
         summary.notes.push(format!(
-            "Multiples of {knee:.0} deliveries per second, in {} rooms of {} by {} publishers; the load \
-             line is {}.",
-            self.rooms,
-            self.subscribers,
-            self.publishers,
-            if self.line == Line::On { "on" } else { "off" }
+            "Multiples of {knee:.0} deliveries per second, in {} rooms of {} by {} publishers. The \
+             load line is {line}.",
+            self.rooms, self.subscribers, self.publishers,
         ));
         for factor in &self.factors {
             self.offer(*factor, knee, &mut live, &mut summary)?;
