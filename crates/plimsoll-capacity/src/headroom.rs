@@ -144,6 +144,18 @@ impl Lines {
         }))
     }
 
+    /// With a rated load that an operator knows: the least of it and of the line there is. Zero, or
+    /// what is not a number, changes nothing.
+    pub fn bounded(mut self, load: Load, rated: f64) -> Self {
+        if rated.is_finite() && rated > 0.0 {
+            let lines = Load::ALL.iter().zip(&mut self.0);
+            for (_, line) in lines.filter(|(l, _)| **l == load) {
+                *line = Some(line.map_or(rated, |line| line.min(rated)));
+            }
+        }
+        self
+    }
+
     /// The line of a load, above 0.
     pub fn of(&self, load: Load) -> Option<f64> {
         Load::ALL.iter().zip(self.0).find(|(l, _)| **l == load).and_then(|(_, line)| line)

@@ -111,7 +111,7 @@ impl Thresholds {
     }
 
     /// The first reason why these thresholds would not work.
-    pub(crate) fn wrong(&self) -> Option<String> {
+    pub fn wrong(&self) -> Option<String> {
         let rising = |values: &[f64; 4]| values.windows(2).all(|w| w[0] < w[1]);
         let finite = self.enter.iter().chain(&self.exit).all(|t| t.is_finite() && *t > 0.0);
         let highest = self.enter[3];

@@ -8,6 +8,7 @@ use plimsoll_core::policy::{ChannelOptions, RecoveryMode};
 use plimsoll_core::tier::{Tier, TierPolicy};
 use plimsoll_overload::feature::{Class, Feature};
 
+use plimsoll_overload::level::{GAP_MIN, Level};
 use plimsoll_overload::overrides::{ACCEPT_VARIABLE, LEVEL_VARIABLE};
 
 use super::table::NAMESPACES;
@@ -47,6 +48,7 @@ pub(super) fn check(config: &mut Config, places: &BTreeMap<String, Place>) -> Ve
     checker.channels(config);
     checker.capacity(config);
     checker.overload(config);
+    checker.levels(config);
     checker.tiers(config);
     for options in all_options(config) {
         // Centrifugo's way to say "the default".
@@ -224,6 +226,16 @@ impl Checker<'_> {
         if config.capacity.allow_mismatch && config.capacity.file.is_empty() {
             self.warn("capacity.allow_mismatch does nothing without capacity.file");
         }
+        let c = &config.capacity;
+        let rates = [
+            c.connections,
+            c.publishes_per_second,
+            c.deliveries_per_second,
+            c.egress_mbit_per_second,
+        ];
+        if !c.file.is_empty() && rates.iter().any(|rate| *rate > 0) {
+            self.warn("rated loads of [capacity] do nothing beside capacity.file");
+        }
     }
 
     fn overload(&mut self, config: &Config) {
@@ -243,6 +255,35 @@ impl Checker<'_> {
             self.warn(format!(
                 "{LEVEL_VARIABLE} and {ACCEPT_VARIABLE} do nothing while overload.enabled = false"
             ));
+        }
+    }
+
+    fn levels(&mut self, config: &Config) {
+        let (thresholds, before) = (config.overload.thresholds(), self.errors.len());
+        let mut below: Option<(&str, f64, f64)> = None;
+        let limits = thresholds.enter.iter().zip(&thresholds.exit);
+        for (level, (enter, leave)) in Level::ALL.iter().skip(1).zip(limits) {
+            let path = |key: &str| format!("overload.{}.{key}", level.name());
+            if let Some((name, below_enter, below_leave)) = below {
+                let rise = |key: &str| format!("must be above overload.{name}.{key}");
+                if *enter <= below_enter {
+                    self.fail(&path("enter"), rise("enter"));
+                }
+                if *leave <= below_leave {
+                    self.fail(&path("leave"), rise("leave"));
+                }
+            }
+            // A little slack: 0.85 - 0.80 is 0.04999….
+            if enter - leave < GAP_MIN - 1e-9 {
+                let message = format!("must lie at least {GAP_MIN} below {}", path("enter"));
+                self.fail(&path("leave"), message);
+            }
+            below = Some((level.name(), *enter, *leave));
+        }
+        if self.errors.len() == before
+            && let Some(reason) = thresholds.wrong()
+        {
+            self.fail("overload.emergency.dwell", reason);
         }
     }
 

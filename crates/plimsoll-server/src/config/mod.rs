@@ -8,6 +8,7 @@ mod doc;
 mod error;
 mod key;
 mod load;
+mod load_table;
 mod nearest;
 mod table;
 #[cfg(test)]
@@ -22,7 +23,7 @@ pub use load::{is_ours, load, load_development};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use plimsoll_core::policy::{ChannelOptions, Namespace, Policy};
-use plimsoll_overload::level::Level;
+use plimsoll_overload::level::{Level, Thresholds};
 use plimsoll_overload::score::Score;
 
 use crate::auth::{Secret, TokenConfig};
@@ -129,6 +130,14 @@ pub struct CapacityConfig {
     pub file: String,
     /// Use a file of another build or machine.
     pub allow_mismatch: bool,
+    /// Connections this node is rated for, without a file; 0 = not known.
+    pub connections: u64,
+    /// Publications per second likewise.
+    pub publishes_per_second: u64,
+    /// Deliveries per second likewise.
+    pub deliveries_per_second: u64,
+    /// Megabits per second to clients likewise.
+    pub egress_mbit_per_second: u64,
     /// Millionths of the price of this node for an hour; 0 = not known.
     pub cost_per_hour_millionths: u64,
     /// Millionths of monthly active users for each connection; 0 = not known.
@@ -140,11 +149,26 @@ impl Default for CapacityConfig {
         Self {
             file: String::new(),
             allow_mismatch: false,
+            connections: 0,
+            publishes_per_second: 0,
+            deliveries_per_second: 0,
+            egress_mbit_per_second: 0,
             cost_per_hour_millionths: 0,
             // The planner's default, which is a guess as good as any until it is measured.
             monthly_users_per_concurrent_millionths: 20 * units::DECIMAL_ONE,
         }
     }
+}
+
+/// When a level is entered and left.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LevelConfig {
+    /// Millionths of the score from which it is entered.
+    pub enter_millionths: u64,
+    /// Millionths of the score below which it may be left.
+    pub leave_millionths: u64,
+    /// How long the score must have stayed below that, in milliseconds.
+    pub dwell_ms: u64,
 }
 
 /// The load line: when the node gives way, and how far.
@@ -162,6 +186,8 @@ pub struct OverloadConfig {
     pub accepts_per_second: u64,
     /// Connects per second that are always let in.
     pub accepts_per_second_min: u64,
+    /// Warning, Degraded, Critical, Emergency.
+    pub levels: [LevelConfig; 4],
     /// Where changes of the level are posted (`http://…`); empty = nowhere.
     pub alert_webhook: String,
     /// The level at start, of the environment.
@@ -170,9 +196,30 @@ pub struct OverloadConfig {
     pub closed_at_start: bool,
 }
 
+impl OverloadConfig {
+    /// When levels change.
+    pub fn thresholds(&self) -> Thresholds {
+        let score = |millionths: u64| millionths as f64 / units::DECIMAL_ONE as f64;
+        Thresholds {
+            enter: self.levels.map(|level| score(level.enter_millionths)),
+            exit: self.levels.map(|level| score(level.leave_millionths)),
+            dwell_ms: self.levels.map(|level| level.dwell_ms),
+            ..Thresholds::default()
+        }
+    }
+}
+
 impl Default for OverloadConfig {
     fn default() -> Self {
+        let usual = Thresholds::default();
+        let millionths = |score: f64| (score * units::DECIMAL_ONE as f64).round() as u64;
+        let level = |at: usize| LevelConfig {
+            enter_millionths: millionths(usual.enter[at]),
+            leave_millionths: millionths(usual.exit[at]),
+            dwell_ms: usual.dwell_ms[at],
+        };
         Self {
+            levels: [level(0), level(1), level(2), level(3)],
             enabled: true,
             score: Score::Max,
             memory_limit_bytes: 0,

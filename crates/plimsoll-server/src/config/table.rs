@@ -5,14 +5,13 @@ use plimsoll_core::limits;
 use plimsoll_core::policy::{ChannelOptions, RecoveryMode};
 use plimsoll_core::tier::{Tier, TierOptions};
 use plimsoll_overload::feature::{Class, Feature};
-use plimsoll_overload::score::Score;
 
 use super::key::{At, Key, Kind, Number};
-use super::units::DECIMAL_ONE;
+use super::load_table::LOAD_KEYS;
 use super::{Config, ErrorMode, LogFormat, LogLevel};
 use crate::auth::TokenSettings;
 
-const SECOND: u64 = 1_000;
+pub(super) const SECOND: u64 = 1_000;
 const DAY: u64 = 86_400 * SECOND;
 const YEAR: u64 = 366 * DAY;
 /// A message is held whole, and by many connections at once.
@@ -20,21 +19,14 @@ const MESSAGE_BYTES_TOP: u64 = 16 * 1024 * 1024;
 /// What one connection may make the server keep.
 const QUEUE_BYTES_TOP: u64 = 1024 * 1024 * 1024;
 /// Connections no machine will have; only keeps out nonsense.
-const CONNECTIONS_TOP: u64 = limits::WORKERS_MAX as u64 * limits::CONNECTIONS_PER_WORKER_MAX as u64;
-/// Memory no machine has; only keeps out nonsense.
-const MEMORY_TOP: u64 = 1 << 50;
-/// Connects no node takes; only keeps out nonsense.
-const CONNECTS_TOP: u64 = 1_000_000;
-/// A price no node has; only keeps out nonsense.
-const COST_PER_HOUR_TOP: u64 = 1_000_000 * DECIMAL_ONE;
-/// Users that no service has for each that is there at one time.
-const USERS_PER_CONCURRENT_TOP: u64 = 100_000 * DECIMAL_ONE;
+pub(super) const CONNECTIONS_TOP: u64 =
+    limits::WORKERS_MAX as u64 * limits::CONNECTIONS_PER_WORKER_MAX as u64;
 /// Path of the list of namespaces, the only key that is a list of tables.
 pub(super) const NAMESPACES: &str = "channel.namespaces";
 /// Before the names of environment variables.
 pub(super) const ENV_PREFIX: &str = "PLIMSOLL_";
 
-const fn key<T>(path: &'static str, kind: Kind<T>, doc: &'static str) -> Key<T> {
+pub(super) const fn key<T>(path: &'static str, kind: Kind<T>, doc: &'static str) -> Key<T> {
     Key { path, kind, doc }
 }
 
@@ -200,21 +192,6 @@ pub(super) static KEYS: &[Key<Config>] = &[
         "Key of the admin calls. Unset = every call that needs it is refused."),
     key("admin.insecure", Kind::Bool(|c| &mut c.admin.insecure),
         "Development only: no key is needed."),
-    key("capacity.file", Kind::Text(|c| &mut c.capacity.file),
-        "The `capacity.json` that `plimsoll bench capacity` wrote for this machine, from the \
-         directory the server starts in; empty = none, and only the machine's limits are known."),
-    key("capacity.allow_mismatch", Kind::Bool(|c| &mut c.capacity.allow_mismatch),
-        "Start with a file of another version, processor, number of cores or workers, or size of \
-         memory. Its figures may then be wrong."),
-    key("capacity.cost_per_hour",
-        Kind::Decimal(0, COST_PER_HOUR_TOP, |c| &mut c.capacity.cost_per_hour_millionths),
-        "What this node costs in an hour, in your currency, with its share of broker, balancer \
-         and traffic. For the live costs; 0 = not known."),
-    key("capacity.monthly_users_per_concurrent",
-        Kind::Decimal(0, USERS_PER_CONCURRENT_TOP,
-            |c| &mut c.capacity.monthly_users_per_concurrent_millionths),
-        "Monthly active users for each connection (mean of the month). For the live cost of one; \
-         0 = not known."),
     key("tiers.enabled", Kind::Bool(|c| &mut c.policy.tiers.enabled),
         "Connections have a tier. Off = the sections of tiers do nothing, and nobody is closed for \
          being idle."),
@@ -234,35 +211,6 @@ pub(super) static KEYS: &[Key<Config>] = &[
             get: |c| c.policy.tiers.anonymous as usize,
         },
         "Tier of clients without a user id."),
-    key("overload.enabled", Kind::Bool(|c| &mut c.overload.enabled),
-        "Give way under load. Off = the load is measured and reported, and nothing is given up."),
-    key("overload.score", Kind::Choice {
-            names: &["max", "weighted"],
-            set: |c, at| c.overload.score = match at {
-                1 => Score::Weighted,
-                _ => Score::Max,
-            },
-            get: |c| c.overload.score as usize,
-        },
-        "`max` = the scarcest resource decides. `weighted` = a mean of processor, memory, \
-         connections and queues, for comparison: it does not see a single exhausted resource."),
-    key("overload.memory_limit",
-        Kind::Size(0, MEMORY_TOP, |c| &mut c.overload.memory_limit_bytes),
-        "Memory this node may take; 0 = the limit of its control group, else the machine's memory. \
-         The smallest of them counts."),
-    key("overload.outbound_budget",
-        Kind::Size(0, MEMORY_TOP, |c| &mut c.overload.outbound_budget_bytes),
-        "Bytes that the queues to all clients may hold together; 0 = a fifth of the memory limit."),
-    key("overload.accepts_per_second",
-        Kind::Count(0, CONNECTS_TOP, Number::U64(|c| &mut c.overload.accepts_per_second)),
-        "Connects let in per second while nothing is short; 0 = the rated ones of `capacity.file`, \
-         else 20000 for each worker."),
-    key("overload.accepts_per_second_min",
-        Kind::Count(1, CONNECTS_TOP, Number::U64(|c| &mut c.overload.accepts_per_second_min)),
-        "Connects let in per second however short things are."),
-    key("overload.alert_webhook", Kind::Text(|c| &mut c.overload.alert_webhook),
-        "URL (`http://`) that gets a POST of JSON when the level changes, at most five a minute; \
-         empty = none."),
 ];
 
 /// Keys of `client.token` and `client.subscription_token`.
@@ -460,7 +408,7 @@ pub(super) fn slots() -> Vec<(String, Slot)> {
         let keys = TOKEN_KEYS.iter();
         slots.extend(keys.map(|key| (format!("{section}.{}", key.path), Slot::Token(key, at))));
     };
-    for key in KEYS {
+    for key in KEYS.iter().chain(LOAD_KEYS) {
         if key.path == "client.subscription_token.enabled" {
             token(&mut slots, "client.token", |c| &mut c.token.connection);
         }

@@ -423,7 +423,13 @@ fn the_load_line_is_configured() {
         overload.accepts_per_second = 500
         overload.accepts_per_second_min = 5
         overload.alert_webhook = "http://alerts.internal:9093/hook"
+        overload.warning.enter = 0.65
+        overload.warning.leave = 0.6
+        overload.warning.dwell = "5s"
     "#;
+    let mut levels = OverloadConfig::default().levels;
+    levels[0] =
+        LevelConfig { enter_millionths: 650_000, leave_millionths: 600_000, dwell_ms: 5_000 };
     let given = OverloadConfig {
         enabled: false,
         score: Score::Weighted,
@@ -432,6 +438,7 @@ fn the_load_line_is_configured() {
         accepts_per_second: 500,
         accepts_per_second_min: 5,
         alert_webhook: "http://alerts.internal:9093/hook".into(),
+        levels,
         level_at_start: None,
         closed_at_start: false,
     };
@@ -445,6 +452,13 @@ fn the_load_line_is_configured() {
     check("overload.score = \"mean\"", "must be one of \"max\", \"weighted\"");
     check("overload.alert_webhook = \"https://a/\"", "must begin with http://");
     check("overload.alert_webhook = \"a\"", "must be a URL");
+    let rises = "overload.degraded.enter: must be above overload.warning.enter";
+    check("overload.warning.enter = 0.9\noverload.warning.leave = 0.61", rises);
+    check("overload.warning.leave = 0.66", "at least 0.05 below overload.warning.enter");
+    check("overload.critical.leave = 0.77", "must be above overload.degraded.leave");
+    check("overload.emergency.enter = 1.6", "must be at most 1.5");
+    check("overload.emergency.dwell = \"49s\"", "Emergency to Normal takes");
+    check("overload.warning.enter = \"high\"", "overload.warning.enter");
 
     let at_start = |variables: &[(&str, &str)]| {
         let config = load(None, env(variables), &[]).map_err(|errors| errors[0].to_string())?;

@@ -2,10 +2,12 @@
 
 use crate::config::{Config, units};
 use crate::telemetry::machine;
-use plimsoll_capacity::headroom::{Lines, MachineLimits, Price};
+use plimsoll_capacity::headroom::{Lines, Load, MachineLimits, Price};
 use plimsoll_capacity::measured::{self, CapacityFile, FILE_BYTES_MAX, Fingerprint};
 use std::fs::File;
 use std::io::{self, Read};
+
+const BYTES_PER_MBIT: f64 = 125_000.0;
 
 /// A file that the node does not start with.
 #[derive(Debug, thiserror::Error)]
@@ -81,7 +83,15 @@ pub fn load(config: &Config) -> Result<Capacity, CapacityError> {
             config.capacity.monthly_users_per_concurrent_millionths,
         ),
     };
-    let lines = Lines::new(&limits, source.as_ref().map(|source| &source.file));
+    let mut lines = Lines::new(&limits, source.as_ref().map(|source| &source.file));
+    if source.is_none() {
+        let c = &config.capacity;
+        lines = lines
+            .bounded(Load::Connections, c.connections as f64)
+            .bounded(Load::Publishes, c.publishes_per_second as f64)
+            .bounded(Load::Deliveries, c.deliveries_per_second as f64)
+            .bounded(Load::Egress, c.egress_mbit_per_second as f64 * BYTES_PER_MBIT);
+    }
     Ok(Capacity { here, source, lines, price })
 }
 
@@ -104,7 +114,6 @@ fn read(path: &str, here: &Fingerprint, allow_mismatch: bool) -> Result<Source, 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use plimsoll_capacity::headroom::Load;
     use plimsoll_capacity::measured::{EndedBy, FORMAT, Measured, Resource};
 
     /// A file for this machine, with `change` applied.
@@ -195,5 +204,21 @@ mod tests {
         assert_eq!(capacity.lines.of(Load::Deliveries), None);
         let cores = f64::from(capacity.here.cores);
         assert_eq!(capacity.lines.of(Load::Cpu), Some(0.8 * cores));
+    }
+
+    #[test]
+    fn configured_rates_count_where_nothing_was_measured() {
+        let mut config = Config::default();
+        config.policy.client.connection_limit = 50;
+        config.capacity.connections = 40;
+        config.capacity.deliveries_per_second = 1_000;
+        config.capacity.egress_mbit_per_second = 8;
+        let lines = load(&config).unwrap().lines;
+        assert_eq!(lines.of(Load::Connections), Some(40.0));
+        assert_eq!(lines.of(Load::Publishes), None);
+        assert_eq!(lines.of(Load::Deliveries), Some(1_000.0));
+        assert_eq!(lines.of(Load::Egress), Some(1_000_000.0));
+        config.capacity.connections = 60;
+        assert_eq!(load(&config).unwrap().lines.of(Load::Connections), Some(50.0));
     }
 }

@@ -93,7 +93,6 @@ impl Watch {
     /// At Normal, or at what the environment asks for.
     pub fn new(config: &Config, capacity: &Capacity) -> Result<Self, ConfigError> {
         let overload = config.overload.clone();
-        let default = controller::Config::default();
         let workers = worker_count(config.server.workers) as f64;
         let accepts_per_s = match overload.accepts_per_second {
             0 => capacity.lines.of(Load::Connects).unwrap_or(workers * ACCEPTS_PER_S_OF_A_WORKER),
@@ -102,10 +101,10 @@ impl Watch {
         let controller = Controller::new(
             controller::Config {
                 score: overload.score,
+                thresholds: overload.thresholds(),
                 rated: rated(capacity, workers as usize, accepts_per_s),
                 accepts_per_s,
                 accepts_per_s_min: (overload.accepts_per_second_min as f64).min(accepts_per_s),
-                ..default
             },
             fastrand::u64(..),
         )?;
