@@ -165,6 +165,31 @@ fn a_reconnect_within_the_debounce_is_not_told() {
 }
 
 #[test]
+fn a_room_that_reconnects_as_one_is_silent() {
+    let server = pinned(&[("away", "presence_leave_debounce = \"20s\""), ("plain", "")], 0);
+    let room = |name: &str| {
+        let before = server.metrics().sum("realtime_presence_updates_total").unwrap_or(0.0);
+        for _ in 0..2 {
+            let members: Vec<_> = (0..40)
+                .map(|n| newcomer(&server, &format!("u{n}"), &format!("{name}:a")))
+                .collect();
+            let mut watcher = connected(&server, "ann");
+            let params = json!({ "channel": format!("{name}:a") });
+            let full = wait::until(PATIENCE, || {
+                let stats = watcher.call("presence_stats", &params).expect("stats");
+                stats["presence_stats"]["num_users"] == 40
+            });
+            assert!(full, "{name}");
+            drop(members);
+        }
+        std::thread::sleep(SHORT);
+        server.metrics().sum("realtime_presence_updates_total").unwrap_or(0.0) - before
+    };
+    assert_eq!(room("plain"), 160.0, "each join and each leave");
+    assert_eq!(room("away"), 40.0, "each member once");
+}
+
+#[test]
 fn the_load_decides_how_much_is_told_and_a_gap_is_told() {
     let server = pinned(&[("plain", ""), ("gather", "presence_coalesce = \"1s\"")], 0);
     let mut ann = connected(&server, "ann");

@@ -120,8 +120,12 @@ pub const READ_MARK_TTL_MS: u64 = 7 * 24 * 3_600 * 1_000;
 pub const READ_MARKS_LOOK_MS: u64 = 60_000;
 /// Users of a channel whose typing is remembered for an interval; others wait.
 pub const TYPISTS_MAX: usize = 512;
-/// Over how long is told what was kept back when the load is gone, in milliseconds.
-pub const RELEASE_SPREAD_MS: u64 = 5_000;
+/// Members of a channel up to which its subscribers are called to ask who is there: what they get
+/// is the square of it. Above it they are told numbers until it is smaller.
+pub const PRESENCE_RESYNC_MEMBERS_MAX: usize = 500;
+/// Subscribers of one home worker that are told per second what was kept back under load, when the
+/// load is gone: many of them ask something then.
+pub const RELEASED_PER_SECOND: u64 = 5_000;
 /// Channels with something to tell that are looked at in one turn; the others follow.
 pub const DUE_CHANNELS_PER_TURN: usize = 256;
 /// Channels listed by one API `channels` call.

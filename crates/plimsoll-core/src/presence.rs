@@ -301,12 +301,17 @@ impl Roster {
         match scope.scope {
             PresenceScope::Off => Mode::Silent,
             PresenceScope::Counts => Mode::Counts { after_ms: self.counts_ms(scope.interval_ms) },
-            _ if self.crowded => Mode::Counts { after_ms: self.counts_ms(0) },
+            _ if self.crowded || self.is_lost() => Mode::Counts { after_ms: self.counts_ms(0) },
             PresenceScope::Batched => {
                 Mode::Events { after_ms: scope.interval_ms.max(o.presence_coalesce_ms) }
             }
             PresenceScope::Full => Mode::Events { after_ms: o.presence_coalesce_ms },
         }
+    }
+
+    /// Is the roster that subscribers have wrong, and too long for all of them to ask for?
+    fn is_lost(&self) -> bool {
+        self.gap && self.clients() > limits::PRESENCE_RESYNC_MEMBERS_MAX
     }
 
     fn counts_ms(&self, interval_ms: u64) -> u64 {

@@ -428,6 +428,16 @@ mod tests {
     }
 
     proptest! {
+        /// No text ends the process, and what is escaped is read as it was.
+        #[test]
+        fn any_text_is_read_or_not(text in ".*", user in "\\PC{1,60}", offset in 0u64..1 << 53) {
+            let _ = (parse(&text), parse(&format!("{{{text}}}")), string(&text));
+            let mut escaped = String::new();
+            escape(&mut escaped, &user);
+            let read = parse(&format!("{{\"read\":{offset},\"user\":\"{escaped}\"}}"));
+            prop_assert_eq!(read, Some(Reading { user: Some(user), offset }));
+        }
+
         /// Whatever is read in whatever order: the mark is the highest of each user, it is told
         /// within an interval of the last one, and never more often than once an interval.
         #[test]

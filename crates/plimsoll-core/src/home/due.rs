@@ -1,6 +1,6 @@
 //! The moments at which the home has something to tell by itself.
 
-use super::{Channel, Event, Figures, Home, mix};
+use super::{Channel, Event, Figures, Home};
 use crate::limits;
 use crate::presence::Roster;
 use plimsoll_overload::gates::Gates;
@@ -8,16 +8,18 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 
 impl Home {
-    /// What the load allows from now on. What was kept back under the gates before is told over
-    /// the next seconds, since each telling may make many clients ask.
+    /// What the load allows from now on. What was kept back under the gates before is told channel
+    /// by channel, at a pace, since each telling may make all its subscribers ask.
     pub fn obey(&mut self, gates: &Gates, now_ms: u64) {
         let before = std::mem::replace(&mut self.gates, *gates);
         if before.presence == gates.presence && before.receipts == gates.receipts {
             return;
         }
-        for (n, (name, ())) in (1u64..).zip(std::mem::take(&mut self.held)) {
+        let mut told = 0;
+        for (name, ()) in std::mem::take(&mut self.held) {
             let Some(channel) = self.channels.get_mut(&name) else { continue };
-            let at_ms = now_ms + mix(self.seed, n) % limits::RELEASE_SPREAD_MS;
+            let at_ms = now_ms + told * 1_000 / limits::RELEASED_PER_SECOND;
+            told += channel.interest.iter().map(|n| u64::from(*n)).sum::<u64>();
             if let Some(roster) = &mut channel.roster {
                 roster.release(at_ms);
             }

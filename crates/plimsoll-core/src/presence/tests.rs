@@ -262,24 +262,59 @@ fn a_crowd_is_counted_until_it_is_well_below() {
     assert_eq!(w.log(), "+1");
 }
 
+fn crowd(w: &mut World, ids: std::ops::Range<usize>, comes: bool) {
+    for n in ids {
+        let mut client = [1; 16];
+        client[..8].copy_from_slice(&n.to_be_bytes());
+        let info = ClientInfo { client: ClientId(client), ..info(0, "u", 0) };
+        w.run(|r, terms, _| match comes {
+            true => r.enter(info, true, terms),
+            false => r.exit(info.client, true, false, terms),
+        });
+    }
+}
+
 #[test]
 fn a_flood_becomes_a_number_and_calls_for_nobody_before_it_is_over() {
     let mut w = World::new(ChannelOptions { presence_coalesce_ms: 100, ..Default::default() });
     w.lost = true;
-    let most = limits::PRESENCE_CHANGES_MAX as u32;
-    for n in 0..most + 10 {
-        let mut client = [0; 16];
-        client[..4].copy_from_slice(&n.to_be_bytes());
-        let info = ClientInfo { client: ClientId(client), ..info(0, "u", 0) };
-        w.run(|r, terms, _| r.enter(info, true, terms));
-    }
+    crowd(&mut w, 0..300, true);
     w.wait(100);
-    assert_eq!(w.log(), format!("count {}/1", most + 10));
+    w.log();
+    let most = limits::PRESENCE_CHANGES_MAX;
+    w.ask();
+    crowd(&mut w, 0..300, false);
+    crowd(&mut w, 300..600, true);
+    w.wait(100);
+    assert_eq!(w.log(), "count 300/1");
     w.wait(limits::PRESENCE_RESYNC_MS - 1);
     assert_eq!(w.log(), "");
     w.wait(1);
-    assert_eq!(w.log(), format!("resync {}/1", most + 10));
-    assert_eq!(w.figures.suppressed, u64::from(most) + 10);
+    assert_eq!(w.log(), "resync 300/1");
+    assert_eq!(w.figures.suppressed, 600);
+    assert!(600 > most, "more than one interval holds");
+}
+
+#[test]
+fn a_roster_that_is_lost_and_too_long_to_ask_for_is_a_number_until_it_is_short() {
+    let mut w = World::new(ChannelOptions::default());
+    w.lost = true;
+    let most = limits::PRESENCE_RESYNC_MEMBERS_MAX;
+    crowd(&mut w, 0..most + 10, true);
+    assert_eq!(w.log().split(' ').count(), most + 10, "by itself each is told");
+    w.gates(PresenceScope::Counts);
+    crowd(&mut w, 0..1, false);
+    w.gates(PresenceScope::Full);
+    w.wait(60_000);
+    assert_eq!(w.log(), format!("count {}/1", most + 9));
+    crowd(&mut w, 1..9, false);
+    w.wait(60_000);
+    assert_eq!(w.log(), format!("count {}/1", most + 1));
+    crowd(&mut w, 9..10, false);
+    w.wait(60_000);
+    assert_eq!(w.log(), format!("-0 resync {most}/1"));
+    crowd(&mut w, 0..1, true);
+    assert_eq!(w.log(), "+0");
 }
 
 proptest! {

@@ -40,13 +40,13 @@ impl Session {
         if data.is_empty() || (options.require_json_object && !data.starts_with('{')) {
             return fx.push(Effect::Error { id, error: ClientError::BAD_REQUEST });
         }
+        if options.class == Class::Ephemeral && self.is_too_soon(channel, options, cx) {
+            // The one before says the same, and is still true: typing, a cursor. It costs nothing.
+            return fx.push(Effect::Reply { id, body: ReplyBody::Publish });
+        }
         let (rate, burst) = cx.policy.publish_limit(self.tier, cx.gates.publish_factor);
         if !self.publications.take(rate, burst, cx.now.mono_ms) {
             return fx.push(Effect::Limited { id });
-        }
-        if options.class == Class::Ephemeral && self.is_too_soon(channel, options, cx) {
-            // The one before says the same, and is still true: typing, a cursor.
-            return fx.push(Effect::Reply { id, body: ReplyBody::Publish });
         }
         let sub = self.sub(channel);
         let chan_info = sub.and_then(|s| s.extra.as_ref()).and_then(|e| e.chan_info.clone());
