@@ -106,7 +106,7 @@ pub const PRESENCE_COUNTS_MS: u64 = 2_000;
 pub const PRESENCE_RESYNC_MS: u64 = 10_000;
 /// Users with a read mark in one channel; one more is error 106.
 pub const READERS_PER_CHANNEL_MAX: usize = 10_000;
-/// Read marks of all channels of one home worker; channels beyond it are error 106.
+/// Read marks of all channels of one home worker; one more is error 106.
 pub const READ_MARKS_MAX: usize = 1_000_000;
 /// Readers of a channel whose marks are told by user; above it only how many have read how far.
 pub const READERS_NAMED_MAX: usize = 20;

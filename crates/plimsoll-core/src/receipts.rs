@@ -70,6 +70,11 @@ impl Marks {
         self.by_user.len()
     }
 
+    /// Has this user one?
+    pub fn knows(&self, user: &str) -> bool {
+        self.by_user.contains_key(user)
+    }
+
     /// Nobody has one.
     pub fn is_empty(&self) -> bool {
         self.by_user.is_empty()

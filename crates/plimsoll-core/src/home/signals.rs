@@ -51,7 +51,8 @@ impl Home {
             _ => return Err(ClientError::BAD_REQUEST),
         };
         let full = self.marks >= limits::READ_MARKS_MAX;
-        let known = self.channels.get(name).is_some_and(|c| c.marks.is_some());
+        let marks = self.channels.get(name).and_then(|c| c.marks.as_ref());
+        let known = marks.is_some_and(|m| m.knows(&user));
         if !self.has_room(name) || (full && !known) {
             return Err(ClientError::LIMIT_EXCEEDED);
         }
