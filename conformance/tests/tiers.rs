@@ -9,8 +9,10 @@
 
 use plimsoll_conformance::arena::OPEN;
 use plimsoll_conformance::client::{Client, Event};
+use plimsoll_conformance::http;
 use plimsoll_conformance::server::Server;
 use plimsoll_conformance::token;
+use plimsoll_conformance::wait;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
@@ -68,7 +70,7 @@ fn the_claim_decides_the_tier_and_the_ping_interval() {
     assert_eq!(server.metrics().sum("plimsoll_unknown_tiers_total"), Some(1.0));
     drop((here, anonymous));
     let gone = || ["free", "pro", "enterprise"].iter().all(|t| of_tier(&server, t) == 0.0);
-    assert!(plimsoll_conformance::wait::until(SLACK, gone), "they are still counted");
+    assert!(wait::until(SLACK, gone), "they are still counted");
 }
 
 #[test]
@@ -112,4 +114,51 @@ fn without_tiers_nobody_is_closed_and_the_ping_is_the_usual_one() {
     assert_eq!(client.next_line(IDLE), Event::Silence);
     client.call("presence", &json!({ "channel": "room:a" })).expect("still there");
     assert_eq!(server.metrics().sum("plimsoll_tier_connections"), Some(0.0));
+}
+
+fn idle_closes(server: &Server, cause: &str) -> f64 {
+    let label = format!("cause=\"{cause}\"");
+    server.metrics().labelled("plimsoll_idle_closed_total", &label).expect("the counter")
+}
+
+#[test]
+fn memory_that_runs_short_shrinks_idle_timeouts_and_closes_slowly() {
+    let server = Server::start_with(&tiers(""), &[]);
+    let mut here: Vec<Client> = (0..4)
+        .map(|n| connect(&server, &json!({ "sub": format!("u{n}"), "tier": "free" })).0)
+        .collect();
+    std::thread::sleep(Duration::from_secs(3));
+    let order = r#"{"pin_action":"idle_timeout","strength":1,"reason":"drill","ttl":"30s"}"#;
+    let head = format!(
+        "POST /admin/overload HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\n",
+        server.admin(),
+        order.len()
+    );
+    let set = http::request(server.admin(), &head, order.as_bytes());
+    assert_eq!(set.status, 200, "{}", set.text());
+    // The timeout of five minutes is two seconds now, and still: one of each worker, then one in a
+    // hundred seconds.
+    assert!(wait::until(SLACK, || idle_closes(&server, "load") >= 1.0), "nobody was closed");
+    std::thread::sleep(SLACK);
+    let closed = idle_closes(&server, "load");
+    assert!((1.0..=2.0).contains(&closed), "{closed} closed");
+    let codes = here.iter_mut().filter_map(|c| c.closing_code(Duration::from_millis(50)));
+    assert_eq!(codes.collect::<Vec<_>>(), vec![4501; closed as usize]);
+}
+
+#[test]
+fn an_emergency_of_the_memory_closes_the_idle_by_a_code_they_come_back_from() {
+    let config = OPEN.replace("[admin]", "[overload]\nmemory_limit = \"1MiB\"\n\n[admin]");
+    let server = Server::start_with(&config, &[]);
+    let back = json!({ "subs": { "room:a": { "recover": true } } });
+    let mut idle = Client::connect(server.clients(), &back).expect("who comes back gets in");
+    // Seven steps of two seconds come before, and nobody goes who did something 30 s ago.
+    let begin = Instant::now();
+    let code = idle.closing_code(Duration::from_secs(60));
+    let after = begin.elapsed();
+    assert_eq!(code, Some(4001), "after {after:?}");
+    assert!(after >= Duration::from_secs(29), "after {after:?}");
+    assert_eq!(idle_closes(&server, "load"), 1.0);
+    Client::connect(server.clients(), &back).expect("it comes back, by the door");
 }

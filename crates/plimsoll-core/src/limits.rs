@@ -225,6 +225,11 @@ pub const WEBHOOK_MS: u64 = 5_000;
 pub const NOTICE_HAND_OVERS_MAX: usize = 20;
 /// Clients told of the load in one step: a notice must not be a load of its own.
 pub const NOTICE_STEP_MAX: usize = 256;
+/// Between two looks for the longest idle connections of a worker while the load closes some, in
+/// milliseconds. Each looks at all of them.
+pub const IDLE_SWEEP_MS: u64 = 1_000;
+/// Nobody is closed in an emergency who did something within so long, in milliseconds.
+pub const EMERGENCY_IDLE_MS: u64 = 30_000;
 /// Bytes of an order of the load line; the longest sensible one has 500.
 pub const OVERLOAD_BODY_BYTES_MAX: usize = 4 * 1024;
 /// Between two ephemeral publications of a client in a channel whose feature has no interval of

@@ -264,13 +264,12 @@ impl Controller {
     fn decide(&mut self, now_ms: u64, signals: &Signals, levels: Levels) {
         let pin = self.overrides.level();
         let levels = pin.map_or(levels, |(level, _)| Levels::all(level));
-        let connections = signals.connections.unwrap_or(0.0);
         // Steps are taken in an Emergency only; a lower pinned level takes them back.
         let pressures = match levels.overall {
             Level::Emergency => self.outcome.pressures,
             _ => Pressures::default(),
         };
-        let plan = self.emergency.sample(now_ms, &pressures, connections);
+        let plan = self.emergency.sample(now_ms, &pressures);
         let came = |count: Option<u64>| count.unwrap_or(0);
         let (connects, back) = (came(signals.connects_total), came(signals.connects_back_total));
         let storm = self.storm.sample(now_ms, connects, back);
@@ -425,7 +424,7 @@ mod tests {
         let mut controller = controller();
         for n in 0..400 {
             let outcome = controller.sample(n * 250, &cpu(1.11));
-            assert_eq!(outcome.plan.close_idle, 0);
+            assert!(!outcome.plan.close_idle);
             assert_eq!(outcome.gates.idle_timeout_ms(300_000), 300_000);
             assert_eq!(outcome.gates.shed_queues, None);
         }

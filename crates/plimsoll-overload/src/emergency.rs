@@ -74,9 +74,8 @@ pub const STEPS: [StepRow; STEPS_COUNT] = [
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
     taken: u16,
-    /// So many idle connections may be closed now, the longest idle first. Their close code must
-    /// not make them come back at once.
-    pub close_idle: u32,
+    /// Idle connections may be closed now, at the pace of [`IdlePace`].
+    pub close_idle: bool,
     /// True once per emergency: wake somebody.
     pub page: bool,
 }
@@ -85,7 +84,7 @@ impl Plan {
     /// With these steps in force, and nothing to do at once.
     pub fn with(steps: &[Step]) -> Self {
         let taken = steps.iter().fold(0, |all, step| all | 1 << *step as u16);
-        Self { taken, close_idle: 0, page: false }
+        Self { taken, close_idle: false, page: false }
     }
 
     /// Whether a step is in force.
@@ -106,22 +105,17 @@ pub struct Emergency {
     exit: f64,
     plan: Plan,
     moved_ms: Option<u64>,
-    /// Idle closes that are allowed, in parts.
-    closes: f64,
-    sampled_ms: Option<u64>,
 }
 
 impl Emergency {
     /// With the thresholds of Emergency.
     pub const fn new(enter: f64, exit: f64) -> Self {
-        let plan = Plan { taken: 0, close_idle: 0, page: false };
-        Self { enter, exit, plan, moved_ms: None, closes: 0.0, sampled_ms: None }
+        let plan = Plan { taken: 0, close_idle: false, page: false };
+        Self { enter, exit, plan, moved_ms: None }
     }
 
     /// Takes the smoothed pressures of a sample and says what to do.
-    pub fn sample(&mut self, now_ms: u64, pressures: &Pressures, connections: f64) -> Plan {
-        let passed_ms = self.sampled_ms.map_or(0, |last| now_ms.saturating_sub(last));
-        self.sampled_ms = Some(now_ms);
+    pub fn sample(&mut self, now_ms: u64, pressures: &Pressures) -> Plan {
         let score = pressures.highest(&Resource::ALL).map_or(0.0, |(_, p)| p);
         self.plan.page = false;
         let rested = self
@@ -132,7 +126,8 @@ impl Emergency {
         } else if score < self.exit && rested {
             self.retreat(now_ms);
         }
-        self.allow_closes(passed_ms, pressures, connections);
+        let row = &STEPS[Step::CloseIdle as usize];
+        self.plan.close_idle = self.plan.takes(row.step) && self.hot(row, pressures);
         self.plan
     }
 
@@ -155,20 +150,32 @@ impl Emergency {
             self.moved_ms = Some(now_ms);
         }
     }
+}
 
-    fn allow_closes(&mut self, passed_ms: u64, pressures: &Pressures, connections: f64) {
-        let row = &STEPS[Step::CloseIdle as usize];
-        self.plan.close_idle = 0;
-        if !self.plan.takes(Step::CloseIdle) || !self.hot(row, pressures) || connections.is_nan() {
-            self.closes = 0.0;
-            return;
-        }
-        let per_s = (connections * limits::IDLE_CLOSES_RATIO_PER_S).max(0.0);
-        // What was not used in a pause is not made up for.
-        let most = per_s.max(1.0);
-        self.closes = (self.closes + per_s * passed_ms as f64 / 1_000.0).min(most);
-        self.plan.close_idle = self.closes as u32;
-        self.closes -= f64::from(self.plan.close_idle);
+/// How many idle connections may be closed because of the load: a hundredth per second, and one at
+/// once. Each worker has its own, for its own connections: together they close no more than that
+/// of all.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct IdlePace {
+    /// Closes that are allowed, in parts.
+    allowed: f64,
+    asked_ms: Option<u64>,
+}
+
+impl IdlePace {
+    /// Of `wanted` idle ones among `connections`, so many may be closed now: the longest idle, by
+    /// a code that does not make them come back at once.
+    pub fn take(&mut self, now_ms: u64, connections: usize, wanted: usize) -> usize {
+        let per_s = connections as f64 * limits::IDLE_CLOSES_RATIO_PER_S;
+        let gained = match self.asked_ms.replace(now_ms) {
+            Some(last) => per_s * now_ms.saturating_sub(last) as f64 / 1_000.0,
+            None => 1.0,
+        };
+        // What was not used in a pause is not made up for, but for a part of one.
+        self.allowed = (self.allowed + gained).min(per_s + 1.0);
+        let taken = (self.allowed as usize).min(wanted);
+        self.allowed -= taken as f64;
+        taken
     }
 }
 
@@ -176,16 +183,17 @@ impl Emergency {
 mod tests {
     use super::*;
 
-    /// Holds `all` for 40 s: the steps in force at the end, and the connections closed.
-    fn held(all: &[(Resource, f64)], connections: f64) -> (Emergency, Vec<Step>, u32) {
+    /// Holds `all` for 40 s: the steps in force at the end, and the connections closed of so many.
+    fn held(all: &[(Resource, f64)], connections: usize) -> (Emergency, Vec<Step>, usize) {
         let mut pressures = Pressures::default();
         all.iter().for_each(|(r, p)| pressures.set(*r, Some(*p)));
         let mut emergency = Emergency::new(1.0, 0.93);
         let (mut steps, mut closed, mut pages) = (Vec::new(), 0, 0);
+        let mut pace = IdlePace::default();
         for now_ms in (0..40_000).step_by(250) {
-            let plan = emergency.sample(now_ms, &pressures, connections);
+            let plan = emergency.sample(now_ms, &pressures);
             steps = plan.steps().collect();
-            closed += plan.close_idle;
+            closed += if plan.close_idle { pace.take(now_ms, connections, 500) } else { 0 };
             pages += u32::from(plan.page);
         }
         assert_eq!(pages, u32::from(steps.contains(&Step::Page)), "one page per emergency");
@@ -193,7 +201,7 @@ mod tests {
     }
 
     fn check(all: &[(Resource, f64)], expect: &[Step]) {
-        assert_eq!(held(all, 1_000.0).1, expect, "{all:?}");
+        assert_eq!(held(all, 1_000).1, expect, "{all:?}");
     }
 
     #[test]
@@ -219,26 +227,34 @@ mod tests {
 
     #[test]
     fn closes_at_most_a_hundredth_per_second() {
-        let (_, _, closed) = held(&[(Memory, 1.0)], 10_000.0);
+        let (_, _, closed) = held(&[(Memory, 1.0)], 10_000);
         // It is the seventh step: 12 s of the 40 have passed.
         assert!((2_600..=2_800).contains(&closed), "{closed}");
-        assert_eq!(held(&[(Cpu, 1.4), (Lag, 1.4)], 10_000.0).2, 0, "never because of the CPU");
-        let (_, _, few) = held(&[(Memory, 1.0)], 10.0);
-        assert_eq!(few, 2, "28 s of 0.1 per second");
+        assert_eq!(held(&[(Cpu, 1.4), (Lag, 1.4)], 10_000).2, 0, "never because of the CPU");
+        let (_, _, few) = held(&[(Memory, 1.0)], 10);
+        assert_eq!(few, 3, "one at once, and 28 s of 0.1 per second");
+        let mut pace = IdlePace::default();
+        assert_eq!((pace.take(0, 0, 0), pace.take(0, 0, 9)), (0, 1), "nobody was closed before");
+        assert_eq!(pace.take(60_000, 500, 9), 6, "a pause is not made up for");
+        assert_eq!(
+            (pace.take(60_250, 500, 9), pace.take(60_100, 500, 9)),
+            (1, 0),
+            "time goes back"
+        );
     }
 
     #[test]
     fn steps_are_taken_back_one_by_one_from_the_last() {
-        let (mut emergency, steps, _) = held(&[(Memory, 1.0)], 100.0);
+        let (mut emergency, steps, _) = held(&[(Memory, 1.0)], 100);
         let mut calm = Pressures::default();
         calm.set(Memory, Some(0.95));
-        let plan = emergency.sample(60_000, &calm, 100.0);
+        let plan = emergency.sample(60_000, &calm);
         assert_eq!(plan.steps().count(), steps.len(), "between the thresholds nothing moves");
-        assert_eq!(plan.close_idle, 0, "but nobody is closed any more");
+        assert!(!plan.close_idle, "but nobody is closed any more");
         calm.set(Memory, Some(0.5));
         for taken_back in 1..=steps.len() {
             let now_ms = 60_000 + taken_back as u64 * limits::EMERGENCY_STEP_MS;
-            let left: Vec<_> = emergency.sample(now_ms, &calm, 100.0).steps().collect();
+            let left: Vec<_> = emergency.sample(now_ms, &calm).steps().collect();
             assert_eq!(left, steps[..steps.len() - taken_back]);
         }
     }

@@ -210,8 +210,13 @@ impl Watch {
             return line.tell(Told { line_is_off: true, ..Told::default() });
         }
         let budget = state.signals.outbound_budget_bytes.unwrap_or_default();
-        let gates = state.controller.outcome().gates;
-        line.tell(Told { gates, outbound_budget_bytes: budget as usize, line_is_off: false });
+        let outcome = state.controller.outcome();
+        line.tell(Told {
+            gates: outcome.gates,
+            outbound_budget_bytes: budget as usize,
+            close_idle: outcome.plan.close_idle,
+            line_is_off: false,
+        });
     }
 
     fn now_ms(&self) -> u64 {

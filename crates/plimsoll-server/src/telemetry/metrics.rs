@@ -347,7 +347,7 @@ const METRICS: &[Metric] = &[
     counter(
         "plimsoll_idle_closed_total",
         "Connections closed because their users did nothing.",
-        Source::Labelled("cause", &[("timeout", |s| &s.idle_closed)]),
+        Source::Labelled("cause", &[("timeout", |s| &s.idle_closed), ("load", |s| &s.idle_shed)]),
     ),
     counter(
         "plimsoll_dropped_ephemeral_total",

@@ -148,6 +148,8 @@ pub struct WorkerStats {
     pub tiers_unknown: Cell,
     /// Connections closed because the user did nothing for as long as the tier allows.
     pub idle_closed: Cell,
+    /// Idle connections closed because of the load.
+    pub idle_shed: Cell,
     /// Publications refused because their connection sends too many.
     pub publish_limited: Cell,
     /// Publications refused because the worker could not keep up.
@@ -262,6 +264,7 @@ impl Default for WorkerStats {
             tier_enterprise: c(),
             tiers_unknown: c(),
             idle_closed: c(),
+            idle_shed: c(),
             publish_limited: c(),
             publications_refused: c(),
             ephemeral_throttled: c(),

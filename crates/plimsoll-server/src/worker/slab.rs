@@ -82,6 +82,15 @@ impl<T> Slab<T> {
         chunk.values.get(slot as usize % CHUNK)?.as_ref()
     }
 
+    /// All of them, with their slots.
+    pub fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
+        let chunks = self.chunks.iter().enumerate().filter_map(|(i, c)| Some((i, c.as_ref()?)));
+        chunks.flat_map(|(i, c)| {
+            let values = c.values.iter().enumerate();
+            values.filter_map(move |(j, v)| Some(((i * CHUNK + j) as u32, v.as_ref()?)))
+        })
+    }
+
     /// Slots in use.
     pub fn slots(&self) -> Vec<u32> {
         let chunks = self.chunks.iter().enumerate();
@@ -148,7 +157,8 @@ mod tests {
         assert_eq!(s.remove(7), Some(7));
         assert_eq!(s.remove(7), None);
         assert_eq!(s.insert(1_000), 7);
-        assert_eq!(s.slots().len(), 300);
+        assert_eq!((s.slots().len(), s.len(), s.iter().count()), (300, 300, 300));
+        assert!(s.iter().all(|(slot, n)| *n == if slot == 7 { 1_000 } else { slot }));
         (128..256).for_each(|slot| assert!(s.remove(slot).is_some()));
         assert!(s.chunks[1].is_none() && s.get(200).is_none());
         (0..300).for_each(|slot| {

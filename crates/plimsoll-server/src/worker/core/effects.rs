@@ -64,7 +64,11 @@ impl Core {
             Effect::Ping => self.send_urgent(slot, |out| out.extend_from_slice(centrifugo::PING)),
             Effect::Enter { user } => self.enter(slot, &user, io),
             Effect::Tiered { tier, mistaken } => self.begin_tier(slot, tier, mistaken),
-            Effect::Close(disconnect) => self.close(slot, disconnect, io),
+            Effect::Close(disconnect) => {
+                let idle = disconnect.code == Disconnect::IDLE.code;
+                self.stats.idle_closed.add(idle.into());
+                self.close(slot, disconnect, io);
+            }
         }
     }
 
@@ -226,9 +230,6 @@ impl Core {
         }
         if code == Disconnect::BAD_REQUEST.code {
             self.stats.bad_input.add(1);
-        }
-        if code == Disconnect::IDLE.code {
-            self.stats.idle_closed.add(1);
         }
         let violation = code < 3000 || code == Disconnect::BAD_REQUEST.code;
         let cell = if violation { &self.stats.errors } else { &self.stats.closed };

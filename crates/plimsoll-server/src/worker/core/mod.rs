@@ -11,6 +11,7 @@ mod emergency;
 mod flush;
 mod hot;
 mod http;
+mod idle;
 mod io;
 mod letters;
 mod notice;
@@ -27,6 +28,7 @@ use crate::telemetry::stats::WorkerStats;
 use crate::worker::slab::{Bits, Slab};
 use conn::{Conn, Own};
 use hot::Hot;
+use idle::Idle;
 use notice::Notices;
 use outbox::Meter;
 use plimsoll_core::channel::Channels;
@@ -69,6 +71,8 @@ pub struct Told {
     pub gates: Gates,
     /// Bytes that the queues of all workers together may hold; 0 = the default.
     pub outbound_budget_bytes: usize,
+    /// Idle connections are closed, slowly: there is no other room.
+    pub close_idle: bool,
     /// Nothing is given up, whatever the load: workers do not refuse publications either.
     pub line_is_off: bool,
 }
@@ -141,6 +145,7 @@ pub struct Core {
     /// Connections that wait at the door, with their generation.
     tickets: Map<u32, (u32, Ticket)>,
     next_relief_ms: u64,
+    idle: Idle,
     next_ages_ms: u64,
     next_give_back_ms: u64,
     recoveries: Recoveries,
@@ -188,6 +193,7 @@ impl Core {
             door: Admission::new(now.mono_ms, f64::MAX, limits::PARKED_CONNECTS_MAX),
             tickets: map::with_seed(seed ^ 5),
             next_relief_ms: now.mono_ms,
+            idle: Idle::default(),
             next_ages_ms: now.mono_ms,
             next_give_back_ms: now.mono_ms,
             recoveries: Recoveries::default(),
@@ -216,6 +222,7 @@ impl Core {
         self.gates = told.gates;
         self.home.obey(&told.gates, self.now.mono_ms);
         self.line_is_off = told.line_is_off;
+        self.idle.emergency = told.close_idle;
         let share = 1.0 / self.shared.workers.max(1) as f64;
         let [mine, min] =
             [told.gates.accepts_per_s, told.gates.accepts_per_s_min].map(|n| n * share);
@@ -241,7 +248,8 @@ impl Core {
         let recovery = self.recoveries.due_ms();
         let recovery = recovery.map_or(u64::MAX, |at| at.saturating_sub(self.now.mono_ms));
         let home = self.home.due_ms().map_or(u64::MAX, |at| at.saturating_sub(self.now.mono_ms));
-        wheel.min(home).min(sweep).min(held).min(door).min(notice).min(recovery)
+        let idle = self.idle_wait_ms();
+        wheel.min(home).min(sweep).min(held).min(door).min(notice).min(recovery).min(idle)
     }
 
     /// Handles all deadlines that have passed.
@@ -259,6 +267,7 @@ impl Core {
         self.open_the_door(io);
         self.serve_recoveries(io);
         self.watch_ages();
+        self.close_idle(io);
         let mut due = std::mem::take(&mut self.due);
         self.wheel.expire(self.now.mono_ms, &mut due);
         for slot in due.drain(..) {

@@ -178,3 +178,67 @@ fn ws_close(code: u16, reason: &str) -> String {
     ws::append_close(&mut frame, code, reason);
     String::from_utf8_lossy(&frame).into_owned()
 }
+
+/// Connections that were ended, all by this close as far as it can still be seen.
+fn ended(one: &One, slots: &[u32], close: &str) -> Vec<u32> {
+    let gone = |slot: &u32| one.0.ios[0].closed.contains(slot);
+    let closing = |slot: &u32| !gone(slot) && !one.0.cores[0].conns.get(*slot).unwrap().is_open();
+    for slot in slots.iter().filter(|s| closing(s)) {
+        assert!(one.heard(*slot).ends_with(close), "{:?}", one.heard(*slot));
+    }
+    slots.iter().copied().filter(|s| gone(s) || closing(s)).collect()
+}
+
+#[test]
+fn an_emergency_closes_the_longest_idle_a_hundredth_a_second() {
+    let mut one = One::new(|p| p.tiers.enabled = false);
+    one.turn(1);
+    // The first came long before the last.
+    let slots: Vec<u32> = (0..300).map(|_| (one.turn(100), one.come("someone")).1).collect();
+    one.tell(Told { close_idle: true, ..Told::default() });
+    let close = ws_close(4001, "idle, node is overloaded");
+    for second in 1..=10 {
+        (0..10).for_each(|_| one.turn(100));
+        let closed = ended(&one, &slots, &close);
+        assert!(closed.len() <= 3 * second + 3, "{} after {second} s", closed.len());
+        assert_eq!(closed, slots[..closed.len()], "the longest idle first");
+    }
+    let closed = ended(&one, &slots, &close).len();
+    assert!(closed >= 25, "{closed}");
+    assert_eq!(one.stats().idle_shed.get(), closed as u64);
+    // Who did something half a minute ago or later stays, however long it takes.
+    let next = slots[closed];
+    one.say(next, r#"{"send":{"data":{"plimsoll":{"type":"active"}}}}"#);
+    (0..20).for_each(|_| one.turn(1_000));
+    assert!(!ended(&one, &[next], &close).contains(&next));
+    assert!(ended(&one, &slots, &close).len() > closed + 40, "the others go on");
+    one.tell(Told::default());
+    one.turn(1);
+    let closed = ended(&one, &slots, &close).len();
+    (0..20).for_each(|_| one.turn(1_000));
+    assert_eq!(ended(&one, &slots, &close).len(), closed, "it is over");
+    assert_eq!(one.0.cores[0].idle_wait_ms(), u64::MAX);
+}
+
+#[test]
+fn shrinking_timeouts_close_slowly_and_only_where_there_are_tiers() {
+    let run = |enabled: bool, strength: f64| {
+        let mut one = One::new(|p| p.tiers.enabled = enabled);
+        one.turn(1);
+        let slots: Vec<u32> = (0..200).map(|_| one.come("free")).collect();
+        one.turn(60_000);
+        one.say(slots[0], r#"{"send":{"data":{"plimsoll":{"type":"active"}}}}"#);
+        let gates = Gates { idle_strength: strength, ..Gates::default() };
+        one.tell(Told { gates, ..Told::default() });
+        (0..10).for_each(|_| one.turn(1_000));
+        let closed = ended(&one, &slots, &ws_close(4501, "idle"));
+        (closed.len(), closed.contains(&slots[0]))
+    };
+    let (closed, _) = run(true, 1.0);
+    assert!((18..=20).contains(&closed), "{closed} of 200 in 10 s");
+    // Of five minutes so much is left that a minute is short, or just too long.
+    assert_eq!(run(true, 0.7), (0, false));
+    assert!(run(true, 0.82).0 > 0);
+    assert!(!run(true, 0.82).1, "it did something");
+    assert_eq!(run(false, 1.0), (0, false), "no timeout, nothing to shrink");
+}
