@@ -162,3 +162,68 @@ fn an_emergency_of_the_memory_closes_the_idle_by_a_code_they_come_back_from() {
     assert_eq!(idle_closes(&server, "load"), 1.0);
     Client::connect(server.clients(), &back).expect("it comes back, by the door");
 }
+
+/// Publications of ten at once that were taken; the others get error 111.
+fn taken(client: &mut Client, channel: &str) -> usize {
+    let publish = json!({ "channel": channel, "data": 1 });
+    let replies = (0..10).map(|_| client.call("publish", &publish).expect("a reply"));
+    let refused = |reply: &Value| reply.pointer("/error/code") == Some(&json!(111));
+    let (refused, taken): (Vec<_>, Vec<_>) = replies.partition(refused);
+    assert!(taken.iter().all(|reply| reply.get("publish").is_some()), "{taken:?}");
+    assert_eq!(refused.len() + taken.len(), 10);
+    taken.len()
+}
+
+#[test]
+fn a_connection_publishes_as_much_as_its_tier_may() {
+    let server = Server::start(&tiers(
+        "[tiers.free]\npublish_rate_limit = 1\npublish_rate_burst = 4\n\
+         [tiers.pro]\npublish_rate_limit = 0\n",
+    ));
+    let (mut free, _) = connect(&server, &json!({ "sub": "a", "tier": "free" }));
+    let (mut pro, _) = connect(&server, &json!({ "sub": "b", "tier": "pro" }));
+    let begin = Instant::now();
+    let first = taken(&mut free, "room:a");
+    let most = 4 + begin.elapsed().as_secs() as usize;
+    assert!((4..=most).contains(&first), "{first}");
+    assert_eq!(taken(&mut pro, "room:a"), 10, "0 is no limit");
+    let refused = server.metrics().labelled("plimsoll_refused_total", "what=\"publish_rate\"");
+    assert_eq!(refused, Some((10 - first) as f64));
+    let top = server.api("history", &json!({ "channel": "room:a", "limit": 0 }));
+    assert_eq!(top["offset"], first + 10, "what was refused is not appended");
+}
+
+#[test]
+fn a_tenant_pays_for_what_its_publications_cost() {
+    let quotas = "[quotas.tenant]\ndeliveries_per_second = 5\ndeliveries_burst = 20\n\
+                  [quotas.user]\nconnects_per_second = 1\nconnects_burst = 2\n";
+    let config = tiers(quotas).replace("[tiers]\nenabled = true\n", "");
+    let server = Server::start(&config);
+    let mut readers: Vec<Client> = (0..5).map(|_| Client::anonymous(server.clients())).collect();
+    readers.iter_mut().for_each(|r| drop(r.subscribe("room:a")));
+    let (mut shop, _) = connect(&server, &json!({ "sub": "a", "tenant": "shop" }));
+    let (mut other, _) = connect(&server, &json!({ "sub": "b", "tenant": "other" }));
+    let begin = Instant::now();
+    let first = taken(&mut shop, "room:a");
+    // Four publications to five are twenty deliveries; the next one is due after a second.
+    let most = 5 + begin.elapsed().as_secs() as usize;
+    assert!((4..=most).contains(&first), "{first}");
+    assert!((4..=most).contains(&taken(&mut other, "room:a")), "a tenant of its own");
+    assert_eq!(taken(&mut shop, "room:b"), 10, "a channel without subscribers costs nothing");
+    let kind = |kind: &str| {
+        let label = format!("kind=\"{kind}\"");
+        server.metrics().labelled("plimsoll_quota_refused_total", &label)
+    };
+    assert!(kind("tenant_deliveries") >= Some((10 - first) as f64));
+
+    // A user's connects, over all workers.
+    let claims = json!({ "token": token(&json!({ "sub": "a" })) });
+    let errors = (0..6).filter(|_| {
+        let mut client = Client::open(server.clients()).expect("a connection");
+        let reply = client.call("connect", &claims).expect("a reply");
+        reply.pointer("/error/code") == Some(&json!(111)) && reply["error"]["temporary"] == true
+    });
+    let errors = errors.count();
+    assert!((3..=5).contains(&errors), "{errors} of six");
+    assert_eq!(kind("user_connects"), Some(errors as f64));
+}

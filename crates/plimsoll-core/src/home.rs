@@ -134,6 +134,12 @@ impl Home {
         })
     }
 
+    /// Subscribers of a channel.
+    pub fn subscriber_count(&self, channel: &str) -> usize {
+        let interest = self.channels.get(channel).map(|c| c.interest.iter());
+        interest.map_or(0, |workers| workers.map(|n| *n as usize).sum())
+    }
+
     /// Workers with subscribers of a channel.
     pub fn interested(&self, channel: &str) -> SmallVec<[u16; 8]> {
         let Some(c) = self.channels.get(channel) else { return SmallVec::new() };

@@ -14,6 +14,7 @@ pub mod map;
 pub mod model;
 pub mod policy;
 pub mod presence;
+pub mod quota;
 pub mod rate;
 pub mod receipts;
 pub mod session;

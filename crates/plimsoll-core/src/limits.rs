@@ -140,6 +140,13 @@ pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 128;
 /// Keys remembered on one home worker; the oldest go first.
 pub const IDEMPOTENCY_KEYS_MAX: usize = 100_000;
 
+// --- Quotas ---------------------------------------------------------------------------------
+
+/// Parts of the accounts of users, and of those of tenants, each behind a lock of its own.
+pub const ACCOUNT_SHARDS: usize = 64;
+/// Accounts of one part: a million of each kind. Beyond it newcomers share one.
+pub const ACCOUNTS_PER_SHARD_MAX: usize = 16_384;
+
 // --- Outgoing -------------------------------------------------------------------------------
 
 /// Bytes queued for one connection (default of `client.queue_max_size`): above it 3008. What is

@@ -4,6 +4,7 @@
 //! builds these types has refused what makes no sense.
 
 use crate::limits;
+use crate::quota::QuotaPolicy;
 use crate::tier::{Tier, TierPolicy};
 use plimsoll_overload::feature::{Class, Feature};
 
@@ -294,6 +295,8 @@ pub struct Policy {
     pub websocket: WebSocketPolicy,
     /// Tiers.
     pub tiers: TierPolicy,
+    /// Quotas.
+    pub quotas: QuotaPolicy,
 }
 
 impl Policy {

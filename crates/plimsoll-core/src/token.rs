@@ -42,6 +42,8 @@ pub struct ConnectionClaims {
     pub subs: Vec<(Box<str>, SubscriptionOptions)>,
     /// What it says of the tier.
     pub tier: TierClaim,
+    /// Whose customer the user is; empty = nobody's.
+    pub tenant: Box<str>,
 }
 
 /// Claims of a subscription token.

@@ -4,6 +4,7 @@ use crate::codes::ClientError;
 use crate::history::{Page, Recovery};
 use crate::model::{ClientId, ClientInfo, Publication, Since, StreamPosition};
 use crate::presence::{self, Told};
+use crate::quota::Payer;
 use std::sync::Arc;
 
 /// What a worker (or the API) asks of a channel's home.
@@ -61,6 +62,8 @@ pub struct PublishRequest {
     pub data: Box<str>,
     /// The publishing client.
     pub info: Option<ClientInfo>,
+    /// Who pays for its deliveries; `None` = nobody need.
+    pub payer: Option<Arc<Payer>>,
     /// Raw JSON object of strings.
     pub tags: Option<Box<str>>,
     /// The same key within five minutes is the same publication.

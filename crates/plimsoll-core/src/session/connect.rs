@@ -4,6 +4,7 @@ use super::{ConnectResult, Connecting, Context, Effect, Phase, Push, ReplyBody, 
 use crate::codes::{ClientError, Disconnect};
 use crate::command::{Connect, Subscribe};
 use crate::limits;
+use crate::quota;
 use crate::tier::TierClaim;
 use crate::token::{ConnectionClaims, SubscriptionOptions, TokenError};
 use std::borrow::Cow;
@@ -33,6 +34,14 @@ impl Session {
             Ok(wanted) => wanted,
             Err(d) => return fx.push(Effect::Close(d)),
         };
+        self.payer = cx.payers.payer(&claims.user, &claims.tenant, cx.now.mono_ms);
+        let (share, now_ms) = (quota::share(cx.gates), cx.now.mono_ms);
+        if let Some(payer) = &self.payer
+            && let Err(limit) = payer.connect(&cx.policy.quotas, share, now_ms)
+        {
+            self.refused(cx);
+            return fx.push(Effect::Limited { id, limit });
+        }
         if !claims.user.is_empty() {
             self.user = Arc::from(&*claims.user);
             fx.push(Effect::Enter { user: Arc::clone(&self.user) });
@@ -190,9 +199,13 @@ impl Session {
     }
 
     fn refuse(&mut self, id: u32, error: ClientError, cx: &Context<'_>, fx: &mut Vec<Effect>) {
+        self.refused(cx);
+        fx.push(Effect::Error { id, error });
+    }
+
+    fn refused(&mut self, cx: &Context<'_>) {
         self.phase = Phase::Refused;
         self.phase_until_ms = cx.now.mono_ms.saturating_add(limits::FAILED_CONNECT_LINGER_MS);
-        fx.push(Effect::Error { id, error });
     }
 
     /// Seconds to live, for the client; the close itself comes after the configured grace.

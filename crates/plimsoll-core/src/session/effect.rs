@@ -5,6 +5,7 @@ use crate::history::Page;
 use crate::home::{Request, Subscribed};
 use crate::hub::Place;
 use crate::model::{ClientId, ClientInfo, Publication, StreamPosition};
+use crate::quota::Limit;
 use crate::tier::Tier;
 use std::sync::Arc;
 
@@ -25,10 +26,12 @@ pub enum Effect {
         /// Why.
         error: ClientError,
     },
-    /// Refuse a publication that is over a limit of its connection.
+    /// Refuse a command because somebody is over a limit.
     Limited {
         /// The command's id.
         id: u32,
+        /// Which limit.
+        limit: Limit,
     },
     /// Ask the channel's home; the answer comes back by `Session::on_answer`.
     Ask {

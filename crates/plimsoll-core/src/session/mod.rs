@@ -20,6 +20,7 @@ use crate::hub::Place;
 use crate::limits;
 use crate::model::{ClientId, ClientInfo, Now};
 use crate::policy::Policy;
+use crate::quota::{Payer, Payers};
 use crate::rate::TokenBucket;
 use crate::tier::Tier;
 use crate::token::TokenVerifier;
@@ -40,6 +41,8 @@ pub struct Context<'a> {
     pub random: u64,
     /// What the load allows.
     pub gates: &'a Gates,
+    /// Accounts of quotas.
+    pub payers: &'a dyn Payers,
 }
 
 /// Where a session is in its life.
@@ -72,6 +75,8 @@ pub struct Session {
     browsed_ms: u64,
     bucket: TokenBucket,
     publications: TokenBucket,
+    /// Whose quotas count; `None` = nobody's.
+    payer: Option<Arc<Payer>>,
     in_flight: u16,
     errors: TokenBucket,
     /// When the user last did something, in tenths of a second.
@@ -171,6 +176,7 @@ impl Session {
             publications: TokenBucket::full(u32::MAX, now.mono_ms),
             in_flight: 0,
             errors: TokenBucket::full(limits::ERRORS_AT_ONCE_MAX, now.mono_ms),
+            payer: None,
             active_ds: tenths(now.mono_ms),
             tier: None,
             phase: Phase::New,

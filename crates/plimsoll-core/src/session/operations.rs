@@ -7,6 +7,7 @@ use crate::home::{PublishRequest, Request};
 use crate::limits;
 use crate::model::Since;
 use crate::policy::{ChannelOptions, Policy};
+use crate::quota::{self, Limit};
 use plimsoll_overload::actions::PresenceScope;
 use plimsoll_overload::feature::{Class, Feature};
 use plimsoll_overload::gates::ClassGate;
@@ -44,20 +45,33 @@ impl Session {
             // The one before says the same, and is still true: typing, a cursor. It costs nothing.
             return fx.push(Effect::Reply { id, body: ReplyBody::Publish });
         }
-        let (rate, burst) = cx.policy.publish_limit(self.tier, cx.gates.publish_factor);
-        if !self.publications.take(rate, burst, cx.now.mono_ms) {
-            return fx.push(Effect::Limited { id });
+        if let Err(limit) = self.pay_publication(cx) {
+            return fx.push(Effect::Limited { id, limit });
         }
         let sub = self.sub(channel);
         let chan_info = sub.and_then(|s| s.extra.as_ref()).and_then(|e| e.chan_info.clone());
         let request = PublishRequest {
             data: data.into(),
             info: Some(self.info(chan_info)),
+            payer: self.payer.clone(),
             ..PublishRequest::default()
         };
         // The subscription's name is shared when there is one; a stranger's is made.
         let name = sub.map_or_else(|| Arc::from(channel), |s| Arc::clone(&s.channel));
         self.ask(id, name, Request::Publish(request), fx);
+    }
+
+    /// The connection's own limit first: who is over it takes nothing from others.
+    fn pay_publication(&mut self, cx: &Context<'_>) -> Result<(), Limit> {
+        let now_ms = cx.now.mono_ms;
+        let (rate, burst) = cx.policy.publish_limit(self.tier, cx.gates.publish_factor);
+        if !self.publications.take(rate, burst, now_ms) {
+            return Err(Limit::PublishRate);
+        }
+        match &self.payer {
+            Some(payer) => payer.publish(&cx.policy.quotas, quota::share(cx.gates), now_ms),
+            None => Ok(()),
+        }
     }
 
     /// Came an ephemeral publication sooner after the last one than the load allows? One to a

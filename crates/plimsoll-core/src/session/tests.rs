@@ -46,6 +46,7 @@ impl TokenVerifier for Readable {
             user: text(token, "user").unwrap_or_default(),
             info: text(token, "info"),
             subs: subs.map(|s| (s.into(), SubscriptionOptions::default())).collect(),
+            tenant: Box::default(),
             tier: match field(token, "tier") {
                 None => TierClaim::Absent,
                 Some(name) => Tier::parse(name).map_or(TierClaim::Unknown, TierClaim::Known),
@@ -79,6 +80,16 @@ impl TokenVerifier for Readable {
 const UNIX_MS: u64 = 1_700_000_000_000;
 const ME: ClientId = ClientId([7; 16]);
 
+/// One payer for everybody, if any.
+#[derive(Default)]
+struct Purse(Option<Arc<Payer>>);
+
+impl Payers for Purse {
+    fn payer(&self, _: &str, _: &str, _: u64) -> Option<Arc<Payer>> {
+        self.0.clone()
+    }
+}
+
 enum Letter {
     Ask(u32, Arc<str>, Request),
     Tell(Arc<str>, Request),
@@ -87,6 +98,7 @@ enum Letter {
 /// A worker of one connection, with the home of all channels beside it.
 struct Desk {
     gates: Gates,
+    purse: Purse,
     policy: Policy,
     channels: Arc<Channels>,
     home: Home,
@@ -161,6 +173,7 @@ impl Desk {
         let limit = policy.client.recovery_max_publication_limit;
         Self {
             gates: Gates::default(),
+            purse: Purse::default(),
             session: Session::new(ME, &"".into(), &policy, now),
             home: Home::new(Arc::clone(&channels), limit, 1),
             hub: Hub::new(1),
@@ -193,6 +206,7 @@ impl Desk {
             now: Now { mono_ms: self.ms, unix_ms: UNIX_MS + self.ms },
             random: self.random,
             gates: &self.gates,
+            payers: &self.purse,
         };
         act(&mut self.session, &cx, &mut fx);
         for effect in fx {
@@ -207,7 +221,7 @@ impl Desk {
         match effect {
             Effect::Reply { id, body } => self.said.push(format!("{id} {}", reply(&body))),
             Effect::Error { id, error } => self.said.push(format!("{id} error {}", error.code)),
-            Effect::Limited { id } => self.said.push(format!("{id} limited")),
+            Effect::Limited { id, limit } => self.said.push(format!("{id} limited by {limit:?}")),
             Effect::Push(push) => self.said.push(pushed(&push)),
             Effect::Ping => self.said.push("ping".into()),
             Effect::Enter { user } => assert_eq!(user, *self.session.user()),

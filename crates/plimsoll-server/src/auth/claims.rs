@@ -43,9 +43,9 @@ impl<'a> Claims<'a> {
         let user = self.user()?;
         let info = self.json_or_base64(&self.fields, "info", "b64info")?;
         let subs = self.subs()?;
-        let tier = self.tier();
+        let (tier, tenant) = (self.tier(), self.tenant());
         let expires_at_ms = self.expiry()?;
-        Ok(ConnectionClaims { user, expires_at_ms, info, subs, tier })
+        Ok(ConnectionClaims { user, expires_at_ms, info, subs, tier, tenant })
     }
 
     pub(super) fn subscription(&self) -> Result<SubscriptionClaims, Refusal> {
@@ -148,6 +148,18 @@ impl<'a> Claims<'a> {
             return Err(Refusal::Claim(shown));
         }
         Ok(user.into())
+    }
+
+    /// A text or a number; anything else is no tenant, since other claims of that name may exist.
+    fn tenant(&self) -> Box<str> {
+        let raw = match self.settings.tenant_claim.as_str() {
+            "" => None,
+            name => self.fields.get(name),
+        };
+        let number = |raw: &str| raw.bytes().all(|b| b.is_ascii_digit()).then(|| raw.to_owned());
+        let tenant = raw.and_then(|raw| string(raw).or_else(|| number(raw))).unwrap_or_default();
+        // Two long names with the same beginning would be one, so a long one is none.
+        if tenant.len() > limits::USER_ID_BYTES_MAX { Box::from("") } else { tenant.into() }
     }
 
     /// A mistake here costs nobody the connection: it is told apart and counted.

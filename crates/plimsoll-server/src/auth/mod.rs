@@ -46,6 +46,8 @@ pub struct TokenSettings {
     pub user_id_claim: String,
     /// Claim that holds the tier; empty = none does.
     pub tier_claim: String,
+    /// Claim that holds the tenant; empty = none does.
+    pub tenant_claim: String,
     /// Allowed difference of clocks for `exp`, `nbf` and `expire_at`, in milliseconds.
     pub leeway_ms: u64,
 }
@@ -63,6 +65,7 @@ impl Default for TokenSettings {
             issuer: String::new(),
             user_id_claim: String::new(),
             tier_claim: "tier".into(),
+            tenant_claim: "tenant".into(),
             leeway_ms: LEEWAY_MS,
         }
     }

@@ -653,3 +653,21 @@ fn a_tier_can_be_read_before_the_signature_is_checked() {
         assert_eq!(own.unverified_tier(&token), expect, "{token}");
     }
 }
+
+#[test]
+fn a_tenant_is_a_text_or_a_number() {
+    let long = format!(r#"{{"sub":"42","tenant":"{}"}}"#, "x".repeat(256));
+    for (claims, expect) in [
+        (r#"{"sub":"42"}"#, ""),
+        (r#"{"sub":"42","tenant":"shop"}"#, "shop"),
+        (r#"{"sub":"42","tenant":17}"#, "17"),
+        (r#"{"sub":"42","tenant":{"id":1}}"#, ""),
+        (r#"{"sub":"42","tenant":["a"]}"#, ""),
+        (&long, ""),
+    ] {
+        assert_eq!(connect(claims).map(|c| c.tenant), Ok(expect.into()), "{claims}");
+    }
+    let own = verifier(TokenSettings { tenant_claim: "org".into(), ..settings() });
+    let claims = own.check_connection(&token(r#"{"sub":"42","org":"a","tenant":"b"}"#), NOW_MS);
+    assert_eq!(claims.map(|c| c.tenant), Ok("a".into()));
+}

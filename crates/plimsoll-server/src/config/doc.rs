@@ -50,6 +50,7 @@ pub fn reference() -> String {
             Slot::Token(key, at) => row(&path, key, at(&mut defaults), true),
             Slot::Options(key, at) => row(&path, key, at(&mut defaults), true),
             Slot::Tier(key, at) => row(&path, key, at(&mut defaults), true),
+            Slot::Quota(key, at) => row(&path, key, at(&mut defaults), true),
             Slot::Namespaces => String::new(),
         };
         out.push_str(&line);
@@ -70,6 +71,10 @@ fn heading(out: &mut String, section: &str) {
         }
         "channel.without_namespace" => "Options of channels whose name has no namespace.\n",
         "tiers" => "What a connection gets by what is paid for it. See the page on tiers.\n",
+        "quotas" => {
+            "What all connections of a tenant, or of a user, may ask of this node together. See \
+             the page on tiers.\n"
+        }
         "capacity" => {
             "What this node was measured to carry, and what it costs. See the guide on \
              operations.\n"

@@ -206,6 +206,7 @@ impl Loader {
             Slot::Token(key, at) => key.apply(at(config), &node.value),
             Slot::Options(key, at) => key.apply(at(config), &node.value),
             Slot::Tier(key, at) => key.apply(at(config), &node.value),
+            Slot::Quota(key, at) => key.apply(at(config), &node.value),
             Slot::Namespaces => return self.namespaces(place, node, source),
         };
         if let Err(message) = result {

@@ -3,6 +3,7 @@
 
 use plimsoll_core::limits;
 use plimsoll_core::policy::{ChannelOptions, RecoveryMode};
+use plimsoll_core::quota::Quota;
 use plimsoll_core::tier::{Tier, TierOptions};
 use plimsoll_overload::feature::{Class, Feature};
 
@@ -211,6 +212,9 @@ pub(super) static KEYS: &[Key<Config>] = &[
             get: |c| c.policy.tiers.anonymous as usize,
         },
         "Tier of clients without a user id."),
+    key("quotas.tenant_claim", Kind::Text(|c| &mut c.token.connection.tenant_claim),
+        "Claim of connection tokens that says whose customer the user is, a text or a number; \
+         empty = no claim does."),
 ];
 
 /// Keys of `client.token` and `client.subscription_token`.
@@ -237,6 +241,32 @@ pub(super) static TOKEN_KEYS: &[Key<TokenSettings>] = &[
         "Claim with the user id; empty = `sub`."),
     key("leeway", Kind::Duration(0, 300 * SECOND, |t| &mut t.leeway_ms),
         "How far the clocks of issuer and server may differ."),
+];
+
+/// Of a tenant or user: more than any node has, only keeps out nonsense.
+const QUOTA_TOP: u64 = 1_000_000_000;
+
+/// Keys of `quotas.tenant` and of `quotas.user`.
+#[rustfmt::skip]
+pub(super) static QUOTA_KEYS: &[Key<Quota>] = &[
+    key("connects_per_second",
+        Kind::Count(0, QUOTA_TOP, Number::U32(|q| &mut q.connects.per_second)),
+        "Connects, all connections together; over it they get error 111 and try again. 0 = no \
+         limit."),
+    key("connects_burst", Kind::Count(0, QUOTA_TOP, Number::U32(|q| &mut q.connects.burst)),
+        "Connects that may come at once; 0 = those of a second."),
+    key("publishes_per_second",
+        Kind::Count(0, QUOTA_TOP, Number::U32(|q| &mut q.publishes.per_second)),
+        "Publications of clients; over it they get error 111. 0 = no limit."),
+    key("publishes_burst", Kind::Count(0, QUOTA_TOP, Number::U32(|q| &mut q.publishes.burst)),
+        "Publications that may come at once; 0 = those of a second."),
+    key("deliveries_per_second",
+        Kind::Count(0, QUOTA_TOP, Number::U32(|q| &mut q.deliveries.per_second)),
+        "Deliveries on this node: a publication costs as many as its channel has subscribers here. \
+         0 = no limit."),
+    key("deliveries_burst", Kind::Count(0, QUOTA_TOP, Number::U32(|q| &mut q.deliveries.burst)),
+        "Deliveries that may be made at once, and how far one publication may go into debt; 0 = \
+         those of a second."),
 ];
 
 const TIER_NAMES: &[&str] = &["free", "pro", "enterprise"];
@@ -397,6 +427,7 @@ pub(super) enum Slot {
     Token(&'static Key<TokenSettings>, At<Config, TokenSettings>),
     Options(&'static Key<ChannelOptions>, At<Config, ChannelOptions>),
     Tier(&'static Key<TierOptions>, At<Config, TierOptions>),
+    Quota(&'static Key<Quota>, At<Config, Quota>),
     /// The list of namespaces.
     Namespaces,
 }
@@ -422,6 +453,18 @@ pub(super) fn slots() -> Vec<(String, Slot)> {
                 (format!("channel.without_namespace.{}", key.path), Slot::Options(key, at))
             }));
             slots.push((NAMESPACES.to_owned(), Slot::Namespaces));
+        }
+        if key.path == "quotas.tenant_claim" {
+            let quotas: [(&str, At<Config, Quota>); 2] = [
+                ("quotas.tenant", |c| &mut c.policy.quotas.tenant),
+                ("quotas.user", |c| &mut c.policy.quotas.user),
+            ];
+            for (section, at) in quotas {
+                let keys = QUOTA_KEYS.iter();
+                slots.extend(
+                    keys.map(|key| (format!("{section}.{}", key.path), Slot::Quota(key, at))),
+                );
+            }
         }
         if key.path == "tiers.anonymous" {
             let tiers: [At<Config, TierOptions>; 3] = [

@@ -39,6 +39,7 @@ fn render(config: &Config) -> String {
             Slot::Token(key, at) => key.print(at(&mut config)),
             Slot::Options(key, at) => key.print(at(&mut config)),
             Slot::Tier(key, at) => key.print(at(&mut config)),
+            Slot::Quota(key, at) => key.print(at(&mut config)),
             Slot::Namespaces => continue,
         };
         out.push_str(&format!("{path} = {text}\n"));
@@ -570,6 +571,7 @@ fn every_key_has_its_own_environment_variable_and_a_meaning() {
             Slot::Token(key, _) => key.doc,
             Slot::Options(key, _) => key.doc,
             Slot::Tier(key, _) => key.doc,
+            Slot::Quota(key, _) => key.doc,
             Slot::Namespaces => "one entry per namespace",
         };
         assert!(doc.len() > 10, "{path}");
@@ -627,6 +629,7 @@ proptest! {
                 Slot::Token(key, at) => vary(key, at(&mut config), *seed),
                 Slot::Options(key, at) => vary(key, at(&mut config), *seed),
                 Slot::Tier(key, at) => vary(key, at(&mut config), *seed),
+                Slot::Quota(key, at) => vary(key, at(&mut config), *seed),
                 Slot::Namespaces => (),
             }
         }

@@ -14,6 +14,7 @@ use crate::config::Config;
 use crate::load::watch::Watch;
 use crate::node::{Node, Parts};
 use crate::telemetry::machine::worker_count;
+use crate::worker::accounts::Accounts;
 use crate::worker::core::{LoadLine, Shared};
 use crate::worker::listener::listen;
 use plimsoll_core::channel::Channels;
@@ -119,6 +120,7 @@ fn shared_of(config: &Config, workers: usize) -> Result<Arc<Shared>, StartError>
     let tokens = Verifier::new(&config.token).map_err(|e| StartError::Config(e.to_string()))?;
     let channels = Channels::new(config.policy.channel.clone()).map_err(StartError::Config)?;
     Ok(Arc::new(Shared {
+        accounts: Accounts::new(config.policy.quotas),
         policy: config.policy.clone(),
         channels: Arc::new(channels),
         tokens: Box::new(tokens),

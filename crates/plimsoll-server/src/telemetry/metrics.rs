@@ -7,6 +7,7 @@ use crate::load::signals;
 use crate::load::watch::View;
 use crate::node::Node;
 use plimsoll_capacity::headroom::Load;
+use plimsoll_core::quota::Limit;
 use plimsoll_overload::emergency::{STEPS, StepRow};
 use std::fmt::Write;
 use std::sync::Arc;
@@ -322,8 +323,23 @@ const METRICS: &[Metric] = &[
                 ("connect", |s| &s.connects_refused),
                 ("recovery", |s| &s.recoveries_deferred),
                 ("publication", |s| &s.publications_refused),
-                ("publish_rate", |s| &s.publish_limited),
+                ("publish_rate", |s| s.of_limit(Limit::PublishRate)),
                 ("ephemeral", |s| &s.ephemeral_throttled),
+            ],
+        ),
+    ),
+    counter(
+        "plimsoll_quota_refused_total",
+        "Connects and publications refused because a tenant or a user is over its quota.",
+        Source::Labelled(
+            "kind",
+            &[
+                ("tenant_connects", |s| s.of_limit(Limit::TenantConnects)),
+                ("tenant_publishes", |s| s.of_limit(Limit::TenantPublishes)),
+                ("tenant_deliveries", |s| s.of_limit(Limit::TenantDeliveries)),
+                ("user_connects", |s| s.of_limit(Limit::UserConnects)),
+                ("user_publishes", |s| s.of_limit(Limit::UserPublishes)),
+                ("user_deliveries", |s| s.of_limit(Limit::UserDeliveries)),
             ],
         ),
     ),

@@ -3,6 +3,7 @@
 //! A load and a store without a lock prefix each: the price of a counter on the hot path.
 
 use crate::load::lag::LagMeter;
+use plimsoll_core::quota::{LIMITS_COUNT, Limit};
 use plimsoll_core::tier::Tier;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -150,8 +151,8 @@ pub struct WorkerStats {
     pub idle_closed: Cell,
     /// Idle connections closed because of the load.
     pub idle_shed: Cell,
-    /// Publications refused because their connection sends too many.
-    pub publish_limited: Cell,
+    /// Commands refused because somebody is over a limit, by limit.
+    pub limited: [Cell; LIMITS_COUNT],
     /// Publications refused because the worker could not keep up.
     pub publications_refused: Cell,
     /// Ephemeral publications that came too soon after another one of the same client.
@@ -219,6 +220,11 @@ pub struct WorkerStats {
 }
 
 impl WorkerStats {
+    /// Refusals by a limit.
+    pub fn of_limit(&self, limit: Limit) -> &Cell {
+        &self.limited[limit as usize]
+    }
+
     /// Connections of a tier.
     pub fn of_tier(&self, tier: Tier) -> &Cell {
         match tier {
@@ -265,7 +271,7 @@ impl Default for WorkerStats {
             tiers_unknown: c(),
             idle_closed: c(),
             idle_shed: c(),
-            publish_limited: c(),
+            limited: Default::default(),
             publications_refused: c(),
             ephemeral_throttled: c(),
             dropped_ephemeral: c(),

@@ -1,6 +1,7 @@
 //! Tiers: what a token makes of a connection.
 
 use super::*;
+use crate::quota::{Quota, QuotaPolicy, Rate};
 use crate::tier::TierPolicy;
 
 /// Connected as user 42, of the free tier.
@@ -95,7 +96,7 @@ fn only_what_a_person_does_keeps_a_connection_alive() {
 fn taken(d: &mut Desk) -> (usize, usize) {
     let burst = |d: &mut Desk| {
         let replies: Vec<String> = (2..12).map(|id| d.told(id, publish("a", "1"))).collect();
-        let limited = replies.iter().filter(|r| r.ends_with(" limited")).count();
+        let limited = replies.iter().filter(|r| r.ends_with(" limited by PublishRate")).count();
         let taken = replies.iter().filter(|r| r.ends_with(" publish")).count();
         assert_eq!(limited + taken, 10, "{replies:?}");
         taken
@@ -127,4 +128,40 @@ fn publications_have_a_limit_that_the_load_lowers() {
     assert_eq!(taken(&mut d), (10, 10));
     (p.client.publish_rate_limit, p.client.publish_rate_burst) = (3, 5);
     assert_eq!(taken(&mut Desk::open(p)), (5, 3));
+}
+
+#[test]
+fn who_is_over_a_quota_is_refused_and_may_try_again() {
+    let rate = |per_second, burst| Rate { per_second, burst };
+    let quota = Quota { connects: rate(1, 2), publishes: rate(2, 3), ..Quota::default() };
+    let mut p = plain(ChannelOptions { allow_publish_for_client: true, ..Default::default() });
+    p.quotas = QuotaPolicy { tenant: quota, user: Quota::default() };
+    let payer = Arc::new(Payer { tenant: Some(Arc::default()), user: None });
+    let desk = |ms| {
+        let mut d = Desk::new(p.clone());
+        (d.purse, d.ms) = (Purse(Some(Arc::clone(&payer))), ms);
+        d
+    };
+    let (mut a, mut b, mut c) = (desk(0), desk(0), desk(0));
+    assert_eq!(a.told(1, connect("user=1")), "1 connect");
+    assert_eq!(b.told(1, connect("user=2")), "1 connect");
+    assert_eq!(c.told(1, connect("user=3")), "1 limited by TenantConnects");
+    assert_eq!(c.deadline(), "5000 close 3502", "it should come again by another connection");
+    assert_eq!(desk(0).told(1, connect("bad")), "close 3500", "that is no connect of the tenant");
+    assert_eq!(desk(1_000).told(1, connect("user=3")), "1 connect");
+    // Both connections pay from one account.
+    assert_eq!(a.told(2, publish("a", "1")), "2 publish");
+    assert_eq!(b.told(2, publish("a", "1")), "2 publish");
+    assert_eq!(b.told(3, publish("a", "1")), "3 publish");
+    assert_eq!(a.told(3, publish("a", "1")), "3 limited by TenantPublishes");
+    // Under load a share is left; without it everything, whatever the factor.
+    let taken = |d: &mut Desk, level, publish_factor| {
+        (d.gates.work_level, d.gates.publish_factor) = (level, publish_factor);
+        d.ms += 60_000;
+        let replies = (4..14).map(|id| d.told(id, publish("a", "1")));
+        replies.filter(|r| r.ends_with(" publish")).count()
+    };
+    assert_eq!(taken(&mut a, Level::Warning, 0.34), 3);
+    assert_eq!(taken(&mut a, Level::Degraded, 0.34), 1);
+    assert_eq!(taken(&mut a, Level::Degraded, 0.67), 2);
 }

@@ -53,6 +53,7 @@ impl Content<'_> {
         Ok(PublishRequest {
             data: data.ok_or(ClientError::BAD_REQUEST)?,
             info: None,
+            payer: None,
             tags: tags.map(Into::into),
             idempotency_key: requests::key(self.idempotency_key)?,
             skip_history: self.skip_history,

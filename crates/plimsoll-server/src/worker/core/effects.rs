@@ -45,8 +45,8 @@ impl Core {
                 self.stats.error_replies.add(1);
                 self.send_urgent(slot, |out| centrifugo::write_error(out, id, error));
             }
-            Effect::Limited { id } => {
-                self.stats.publish_limited.add(1);
+            Effect::Limited { id, limit } => {
+                self.stats.of_limit(limit).add(1);
                 let error = ClientError::TOO_MANY_REQUESTS;
                 self.perform_one(slot, Effect::Error { id, error }, io);
             }

@@ -6,6 +6,7 @@ use super::{Core, Io};
 use plimsoll_core::codes::ClientError;
 use plimsoll_core::home::{Answer, Event, Request};
 use plimsoll_core::model::{ConnKey, Publication, home_of};
+use plimsoll_core::quota::{self, Limit, Payer};
 use plimsoll_core::session::Left;
 use plimsoll_protocol::centrifugo;
 use plimsoll_transport::ws::{self, Opcode};
@@ -75,7 +76,7 @@ impl Core {
         request: Request,
         io: &mut impl Io,
     ) -> (Answer, Option<Event>) {
-        if matches!(request, Request::Publish(_)) {
+        if let Request::Publish(publication) = &request {
             // Refused before it is appended: nothing that was acknowledged is ever dropped.
             if self.home.interested(channel).iter().any(|w| io.is_congested(*w)) {
                 self.stats.congested.add(1);
@@ -83,6 +84,12 @@ impl Core {
             }
             if !self.line_is_off && !self.throttle.take(self.received_us) {
                 self.stats.publications_refused.add(1);
+                return (Answer::Error(ClientError::TOO_MANY_REQUESTS), None);
+            }
+            if let Some(payer) = &publication.payer
+                && let Err(limit) = self.pay_deliveries(channel, payer)
+            {
+                self.stats.of_limit(limit).add(1);
                 return (Answer::Error(ClientError::TOO_MANY_REQUESTS), None);
             }
         }
@@ -99,6 +106,13 @@ impl Core {
             Some(Event::Presence(_)) | None => {}
         }
         (outcome.answer, outcome.event)
+    }
+
+    /// Here the real cost is known: how many subscribers the channel has on this node.
+    fn pay_deliveries(&self, channel: &str, payer: &Payer) -> Result<(), Limit> {
+        let subscribers = self.home.subscriber_count(channel).min(u32::MAX as usize) as u32;
+        let (quotas, share) = (&self.shared.policy.quotas, quota::share(&self.gates));
+        payer.deliver(subscribers, quotas, share, self.now.mono_ms)
     }
 
     /// Sends an event to every worker with subscribers, this one included, and after it what the

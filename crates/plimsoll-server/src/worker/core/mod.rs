@@ -25,6 +25,7 @@ mod text;
 pub use io::{Io, Sent};
 
 use crate::telemetry::stats::WorkerStats;
+use crate::worker::accounts::Accounts;
 use crate::worker::slab::{Bits, Slab};
 use conn::{Conn, Own};
 use hot::Hot;
@@ -58,6 +59,8 @@ pub struct Shared {
     pub channels: Arc<Channels>,
     /// Tokens.
     pub tokens: Box<dyn TokenVerifier + Send + Sync>,
+    /// Accounts of quotas.
+    pub accounts: Accounts,
     /// Number of workers.
     pub workers: usize,
     /// What the load allows, as the control thread says.
@@ -257,6 +260,9 @@ impl Core {
         if self.next_sweep_ms <= self.now.mono_ms {
             self.next_sweep_ms = self.now.mono_ms + 1_000;
             self.home.sweep(self.now.mono_ms);
+            if self.id == 0 {
+                self.shared.accounts.sweep(self.now.mono_ms);
+            }
             self.update_gauges();
         }
         if self.home.due_ms().is_some_and(|at| at <= self.now.mono_ms) {
@@ -332,6 +338,7 @@ impl Core {
                 now: self.now,
                 random,
                 gates: &self.gates,
+                payers: &self.shared.accounts,
             };
             run(session, &context, &mut fx);
         }

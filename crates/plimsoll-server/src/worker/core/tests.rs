@@ -168,10 +168,12 @@ impl World {
     }
 
     fn with(seed: u64, policy: Policy, tokens: Box<dyn TokenVerifier + Send + Sync>) -> Self {
+        let quotas = policy.quotas;
         let shared = Arc::new(Shared {
             channels: Arc::new(Channels::new(policy.channel.clone()).unwrap()),
             policy,
             tokens,
+            accounts: Accounts::new(quotas),
             workers: WORKERS,
             line: LoadLine::default(),
         });

@@ -1,7 +1,9 @@
 //! Tiers in a whole worker.
 
 use super::*;
+use plimsoll_core::quota::{Limit, Quota, Rate};
 use plimsoll_core::tier::{Tier, TierClaim};
+use plimsoll_overload::level::Level;
 
 /// A token is the name of a tier, or any other text; the user's id is the token too.
 struct ByName;
@@ -9,7 +11,8 @@ struct ByName;
 impl TokenVerifier for ByName {
     fn connection(&self, token: &str, _: u64) -> Result<ConnectionClaims, TokenError> {
         let (user, tier) = (token.into(), self.unverified_tier(token));
-        Ok(ConnectionClaims { user, tier, ..ConnectionClaims::default() })
+        let tenant = if token.starts_with("shop") { "shop".into() } else { Box::default() };
+        Ok(ConnectionClaims { user, tier, tenant, ..ConnectionClaims::default() })
     }
     fn unverified_tier(&self, token: &str) -> TierClaim {
         Tier::parse(token).map_or(TierClaim::Absent, TierClaim::Known)
@@ -40,7 +43,7 @@ impl One {
         let w = &mut self.0;
         w.now += ms;
         let now = Now { mono_ms: w.now, unix_ms: w.now };
-        w.cores[0].begin_turn(now, w.now * 1_000);
+        w.cores.iter_mut().for_each(|core| core.begin_turn(now, w.now * 1_000));
         w.cores[0].on_deadlines(&mut w.ios[0]);
         w.cores[0].flush(&mut w.ios[0]);
         for to in 1..WORKERS {
@@ -148,7 +151,7 @@ fn too_many_publications_of_one_connection_are_refused_and_counted() {
     let heard = one.heard(slot);
     assert_eq!(heard.matches("\"publish\":{}").count(), 3, "{heard}");
     assert_eq!(heard.matches("\"code\":111").count(), 7, "{heard}");
-    assert_eq!(one.stats().publish_limited.get(), 7);
+    assert_eq!(one.stats().of_limit(Limit::PublishRate).get(), 7);
     assert_eq!(
         one.stats().publications.get()
             + one.0.cores[1].stats.publications.get()
@@ -241,4 +244,53 @@ fn shrinking_timeouts_close_slowly_and_only_where_there_are_tiers() {
     assert!(run(true, 0.82).0 > 0);
     assert!(!run(true, 0.82).1, "it did something");
     assert_eq!(run(false, 1.0), (0, false), "no timeout, nothing to shrink");
+}
+
+#[test]
+fn a_tenant_pays_for_deliveries_wherever_its_channels_are_at_home() {
+    let mut one = One::new(|p| {
+        p.tiers.enabled = false;
+        p.quotas.tenant =
+            Quota { deliveries: Rate { per_second: 10, burst: 20 }, ..Quota::default() };
+    });
+    one.turn(1);
+    let shops = [one.come("shop-1"), one.come("shop-2")];
+    let other = one.come("other");
+    // Channels at home on each of the workers, with five subscribers each.
+    for n in 0..5 {
+        let slot = one.come(&format!("reader-{n}"));
+        for (id, channel) in (2..).zip(CHANNELS) {
+            one.say(slot, &format!("{{\"id\":{id},\"subscribe\":{{\"channel\":\"{channel}\"}}}}"));
+        }
+    }
+    (0..3).for_each(|_| one.turn(0));
+    let publish = |one: &mut One, slot: u32, count: usize| {
+        let before = one.heard(slot);
+        for n in 0..count {
+            let data = format!("{{\"channel\":\"{}\",\"data\":1}}", CHANNELS[n % 3]);
+            one.say(slot, &format!("{{\"id\":{},\"publish\":{data}}}", n + 10));
+            (0..2).for_each(|_| one.turn(0));
+        }
+        let after = one.heard(slot).split_off(before.len());
+        let (taken, refused) = ("\"publish\":{}", "\"code\":111");
+        let (taken, refused) = (after.matches(taken).count(), after.matches(refused).count());
+        assert_eq!(taken + refused, count, "{after}");
+        taken
+    };
+    // Twenty deliveries are four publications to five, for both connections together.
+    assert_eq!((publish(&mut one, shops[0], 3), publish(&mut one, shops[1], 3)), (3, 1));
+    assert_eq!(publish(&mut one, other, 20), 20, "nobody's customer");
+    one.turn(1_000);
+    assert_eq!(publish(&mut one, shops[0], 6), 2, "ten a second are two publications");
+    let refused = |c: &Core| c.stats.of_limit(Limit::TenantDeliveries).get();
+    assert_eq!(one.0.cores.iter().map(refused).sum::<u64>(), 6);
+    // At half of the gate it is half, from Degraded on.
+    one.turn(60_000);
+    let (work_level, publish_factor) = (Level::Degraded, 0.5);
+    one.tell(Told {
+        gates: Gates { work_level, publish_factor, ..Gates::default() },
+        ..Told::default()
+    });
+    one.turn(1);
+    assert_eq!(publish(&mut one, shops[0], 6), 2);
 }
