@@ -346,3 +346,53 @@ fn out_of_memory_one_step_after_the_other_is_taken_and_taken_back() {
     });
     assert!(none, "{:?}", steps(&server));
 }
+
+/// Comes back and asks for what it missed, in one frame, as client libraries do.
+fn come_back(server: &Server, epoch: &str) -> Client {
+    let mut client = Client::open(server.clients()).expect("a connection");
+    let since = json!({ "channel": "room:a", "recover": true, "epoch": epoch, "offset": 0 });
+    let subscribe = json!({ "id": 2, "subscribe": since });
+    client.send(&format!("{{\"id\":1,\"connect\":{{}}}}\n{subscribe}")).expect("sent");
+    client
+}
+
+#[test]
+fn at_critical_recoveries_have_a_pace_and_nobody_is_refused_for_good() {
+    const CLIENTS: usize = 300;
+    let server = Server::start_with(OPEN, &[]);
+    let mut publisher = Client::anonymous(server.clients());
+    let epoch = publisher.subscribe("room:a")["epoch"].as_str().unwrap_or_default().to_owned();
+    let data = "x".repeat(200);
+    for _ in 0..100 {
+        server.api("publish", &json!({ "channel": "room:a", "data": data }));
+    }
+    let pin = r#"{"pin_level":3,"ttl":"60s","reason":"drill","author":"ann"}"#;
+    assert_eq!(overload(&server, "POST", "", pin).0, 200);
+    assert!(level_is(&server, 3), "{}", load(&server));
+    let cpu = server.cpu();
+    let mut clients: Vec<_> = (0..CLIENTS).map(|_| come_back(&server, &epoch)).collect();
+    let (mut recovered, mut later) = (0, 0);
+    for client in &mut clients {
+        assert!(client.reply(1, PATIENCE).expect("an answer")["connect"].is_object());
+        let mut answer = client.reply(2, PATIENCE).expect("an answer");
+        while answer["error"]["code"] == 111 {
+            assert_eq!(answer["error"]["temporary"], true);
+            later += 1;
+            thread::sleep(Duration::from_millis(500));
+            let since =
+                json!({ "channel": "room:a", "recover": true, "epoch": epoch, "offset": 0 });
+            answer = client.call("subscribe", &since).expect("an answer");
+        }
+        let result = &answer["subscribe"];
+        assert_eq!(result["recovered"], true, "{answer}");
+        assert_eq!(result["publications"].as_array().map(Vec::len), Some(100));
+        recovered += 1;
+    }
+    let us = (server.cpu() - cpu).as_micros() / CLIENTS as u128;
+    println!(
+        "{recovered} recovered, {later} asked again; {us} µs of processor each, connect included"
+    );
+    let metrics = server.metrics();
+    assert_eq!(metrics.sum("plimsoll_recoveries_waiting"), Some(0.0));
+    assert_eq!(metrics.labelled("plimsoll_refused_total", "what=\"recovery\""), Some(later.into()));
+}

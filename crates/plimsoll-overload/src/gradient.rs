@@ -3,6 +3,9 @@
 //! Gradient2 of Netflix' concurrency-limits: `gradient = clamp(tolerance × long / short, 0.5, 1)`,
 //! `limit' = limit × gradient + queue`, smoothed. When calls get slower than they usually are, the
 //! limit shrinks; while they are not and the limit is used, it grows.
+//!
+//! A piece for what calls out often, as hooks will. The server has no such call yet: alerts are
+//! posted one at a time, behind a [`crate::breaker`] and a [`crate::retry`] budget.
 
 /// The constants of the limiter.
 #[derive(Clone, Copy, Debug, PartialEq)]
