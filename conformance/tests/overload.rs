@@ -176,7 +176,7 @@ fn actions_and_accepts_are_overridden_and_freed() {
         let label = "action=\"widen_batching\"";
         let strength = server.metrics().labelled("plimsoll_action_strength", label);
         let gates = overload(&server, "GET", "", "").1;
-        strength == Some(0.5) && gates["admission"] == "resumes_only"
+        strength == Some(0.5) && gates["admission"] == "closed"
     });
     assert_eq!(load(&server)["accept_new_connections"], false);
     assert!(at_work, "{}", load(&server));
