@@ -190,6 +190,10 @@ pub const CLOSE_LINGER_MS: u64 = 1_000;
 /// A connect that was answered by an error is closed after so long, in milliseconds.
 pub const FAILED_CONNECT_LINGER_MS: u64 = 5_000;
 
+/// Payloads of so many bytes are compressed when the load asks for it, even where the configuration
+/// says longer ones only. Shorter ones do not become smaller.
+pub const COMPRESSED_BYTES_MIN: usize = 64;
+
 // --- Worker turns and mailboxes -------------------------------------------------------------
 
 /// Workers of one node.

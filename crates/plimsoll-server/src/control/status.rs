@@ -6,6 +6,7 @@ use crate::load::process;
 use crate::node::Node;
 use crate::telemetry::live::Sample;
 use plimsoll_capacity::headroom::Load;
+use plimsoll_core::tier::Tier;
 use serde_json::{Map, Value, json};
 
 /// What is lost when this node ends.
@@ -41,6 +42,7 @@ pub fn render(node: &Node) -> String {
         "workers": workers,
         "connections": node.population.connections(),
         "users": node.population.users(),
+        "tiers": tiers(node),
         "channels": channels,
         "rates": rates,
         "load": overload::load(&node.watch.view()),
@@ -55,6 +57,16 @@ pub fn render(node: &Node) -> String {
         "loss_window": LOSS_WINDOW,
     });
     format!("{status:#}\n")
+}
+
+/// Connections by tier; null while tiers are off.
+fn tiers(node: &Node) -> Value {
+    let count = |tier: Tier| node.stats.iter().map(|s| s.of_tier(tier).get()).sum::<u64>();
+    let counts = Tier::ALL.map(|tier| (tier.name().to_owned(), count(tier).into()));
+    match node.config.policy.tiers.enabled {
+        true => Value::Object(counts.into_iter().collect()),
+        false => Value::Null,
+    }
 }
 
 /// The load with the least headroom.

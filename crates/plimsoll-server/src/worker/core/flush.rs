@@ -10,6 +10,7 @@ use plimsoll_core::codes::Disconnect;
 use plimsoll_core::hub::{ChannelKey, Group};
 use plimsoll_core::limits;
 use plimsoll_core::model::ConnKey;
+use plimsoll_overload::actions::Compression;
 use plimsoll_overload::feature::Class;
 use plimsoll_transport::ws::{self, Opcode};
 use std::rc::Rc;
@@ -152,7 +153,7 @@ impl Core {
         payload.clear();
         write(&mut payload);
         let compressed = self.conns.get(slot).is_some_and(|c| c.deflates)
-            && payload.len() >= self.shared.policy.websocket.compression_min_size_bytes;
+            && payload.len() >= self.compressed_from();
         let start = self.own.bytes.len();
         if compressed {
             self.deflater.append_frame(&mut self.own.bytes, Opcode::Text, &payload);
@@ -162,6 +163,17 @@ impl Core {
         self.scratch = payload;
         self.stats.messages_out.add(1);
         self.add_entry(slot, start, urgent);
+    }
+
+    /// Payloads of so many bytes and more are compressed at the present load, where the client
+    /// agreed to it. Each message says for itself whether it is.
+    pub(super) fn compressed_from(&self) -> usize {
+        let configured = self.shared.policy.websocket.compression_min_size_bytes;
+        match self.gates.compression {
+            Compression::Configured => configured,
+            Compression::Off => usize::MAX,
+            Compression::On => configured.min(limits::COMPRESSED_BYTES_MIN),
+        }
     }
 
     /// Appends raw bytes for one connection.

@@ -196,7 +196,7 @@ impl Core {
                 (None, false)
             }
         };
-        let compress = payload.len() >= self.shared.policy.websocket.compression_min_size_bytes;
+        let compress = payload.len() >= self.compressed_from();
         let deflater = &mut self.deflater;
         let room = self.hub.append(
             key,

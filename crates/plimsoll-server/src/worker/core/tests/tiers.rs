@@ -3,6 +3,7 @@
 use super::*;
 use plimsoll_core::quota::{Limit, Quota, Rate};
 use plimsoll_core::tier::{Tier, TierClaim};
+use plimsoll_overload::actions::Compression;
 use plimsoll_overload::level::Level;
 
 /// A token is the name of a tier, or any other text; the user's id is the token too.
@@ -58,10 +59,14 @@ impl One {
     }
 
     fn come(&mut self, token: &str) -> u32 {
+        self.come_with(token, HEAD.to_vec())
+    }
+
+    fn come_with(&mut self, token: &str, mut head: Vec<u8>) -> u32 {
         let w = &mut self.0;
         let (slot, _) = w.cores[0].on_accept();
         w.ios[0].sockets.insert(slot, (Vec::new(), usize::MAX));
-        w.cores[0].on_bytes(slot, &mut HEAD.to_vec(), &mut w.ios[0]);
+        w.cores[0].on_bytes(slot, &mut head, &mut w.ios[0]);
         w.bytes(0, slot, &format!("{{\"id\":1,\"connect\":{{\"token\":\"{token}\"}}}}"));
         slot
     }
@@ -293,4 +298,42 @@ fn a_tenant_pays_for_deliveries_wherever_its_channels_are_at_home() {
     });
     one.turn(1);
     assert_eq!(publish(&mut one, shops[0], 6), 2);
+}
+
+#[test]
+fn the_load_and_the_tier_decide_whether_a_message_is_compressed() {
+    let mut one = One::new(|p| {
+        p.websocket.compression = true;
+        p.websocket.compression_min_size_bytes = 300;
+        p.tiers.options[1].compression = false;
+    });
+    one.turn(1);
+    let extension = b"Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n";
+    let offer = [&HEAD[..HEAD.len() - 2], extension].concat();
+    let readers = ["free", "pro"].map(|tier| one.come_with(tier, offer.clone()));
+    let plain = one.come("enterprise");
+    let everybody = [readers[0], readers[1], plain];
+    for slot in everybody {
+        one.say(slot, r#"{"id":2,"subscribe":{"channel":"a"}}"#);
+    }
+    (0..3).for_each(|_| one.turn(1));
+    // Who of the two gets a publication with about so many bytes as a compressed frame.
+    let mut compressed = |compression: Compression, bytes: usize| {
+        one.tell(Told { gates: Gates { compression, ..Gates::default() }, ..Told::default() });
+        one.turn(1);
+        let sent = |one: &One, slot: u32| one.0.ios[0].sockets[&slot].0.len();
+        let before = everybody.map(|slot| sent(&one, slot));
+        let data = format!("{{\"channel\":\"a\",\"data\":\"{}\"}}", "x".repeat(bytes));
+        one.say(plain, &format!("{{\"id\":3,\"publish\":{data}}}"));
+        // Three are many here: what is written in slices may take a few turns.
+        (0..20).for_each(|_| one.turn(1));
+        let first = |at: usize| one.0.ios[0].sockets[&everybody[at]].0[before[at]];
+        assert_eq!(first(2) & 0x40, 0, "never without an agreement");
+        [first(0), first(1)].map(|byte| byte & 0x40 != 0)
+    };
+    assert_eq!(compressed(Compression::Configured, 400), [true, false], "the tier has none");
+    assert_eq!(compressed(Compression::Configured, 100), [false, false], "too short");
+    assert_eq!(compressed(Compression::Off, 400), [false, false]);
+    assert_eq!(compressed(Compression::On, 100), [true, false]);
+    assert_eq!(compressed(Compression::Configured, 400), [true, false], "as before");
 }
