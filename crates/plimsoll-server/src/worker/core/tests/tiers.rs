@@ -337,3 +337,11 @@ fn the_load_and_the_tier_decide_whether_a_message_is_compressed() {
     assert_eq!(compressed(Compression::On, 100), [true, false]);
     assert_eq!(compressed(Compression::Configured, 400), [true, false], "as before");
 }
+
+#[test]
+fn a_connection_at_rest_stays_small() {
+    // Every byte here is paid by each of a hundred thousand idle connections.
+    assert!(size_of::<Session>() <= 160, "{}", size_of::<Session>());
+    assert!(size_of::<Conn>() <= 56, "{}", size_of::<Conn>());
+    assert!(size_of::<conn::Open>() <= 192, "{}", size_of::<conn::Open>());
+}
