@@ -186,6 +186,9 @@ impl Payer {
         share: f32,
         now_ms: u64,
     ) -> Result<(), Limit> {
+        if subscribers == 0 {
+            return Ok(());
+        }
         let limits = (Limit::UserDeliveries, Limit::TenantDeliveries);
         self.pay(DELIVERIES, limits, (0, subscribers), quotas, share, now_ms)
     }
@@ -263,6 +266,7 @@ mod tests {
         // 200 are there, and a channel of a million costs no more than those and 200 of debt.
         assert_eq!(deliver(1_000_000, 0), Ok(()));
         assert_eq!(deliver(1, 0), Err(Limit::TenantDeliveries));
+        assert_eq!(deliver(0, 0), Ok(()), "nothing costs nothing");
         assert_eq!(deliver(1, 1_990), Err(Limit::TenantDeliveries));
         assert_eq!(deliver(1, 2_010), Ok(()), "the debt is paid");
         // Small channels get the rate.
