@@ -2,6 +2,7 @@
 
 use super::{Channel, Event, Figures, Home};
 use crate::limits;
+use crate::map;
 use crate::presence::Roster;
 use plimsoll_overload::gates::Gates;
 use std::cmp::Reverse;
@@ -16,7 +17,8 @@ impl Home {
             return;
         }
         let mut told = 0;
-        for (name, ()) in std::mem::take(&mut self.held) {
+        let none = map::with_seed(self.seed ^ 4);
+        for (name, ()) in std::mem::replace(&mut self.held, none) {
             let Some(channel) = self.channels.get_mut(&name) else { continue };
             let at_ms = now_ms + told * 1_000 / limits::RELEASED_PER_SECOND;
             told += channel.interest.iter().map(|n| u64::from(*n)).sum::<u64>();
