@@ -312,8 +312,8 @@ impl Policy {
             Some(t) => (t.publish_rate_limit, t.publish_rate_burst),
             None => (self.client.publish_rate_limit, self.client.publish_rate_burst),
         };
-        // Something is always left, and 0 is no limit.
-        let left = |n: u32| (f64::from(n) * f64::from(factor)).ceil() as u32;
+        // Something is always left, and 0 is no limit. The factor is not exact: 0.2 of 50 is 10.
+        let left = |n: u32| (f64::from(n) * f64::from(factor) - 1e-3).ceil() as u32;
         (left(rate), left(burst))
     }
 
@@ -321,5 +321,23 @@ impl Policy {
     /// 0 = never.
     pub fn idle_timeout_ms(&self, tier: Option<Tier>) -> u64 {
         self.tiers.of(tier).map_or(0, |t| t.idle_timeout_ms)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_shrink_to_whole_publications_and_never_to_none() {
+        let mut policy = Policy::default();
+        (policy.client.publish_rate_limit, policy.client.publish_rate_burst) = (50, 100);
+        for (factor, left) in
+            [(1.0, (50, 100)), (0.2, (10, 20)), (0.1, (5, 10)), (0.7, (35, 70)), (0.01, (1, 1))]
+        {
+            assert_eq!(policy.publish_limit(None, factor), left, "{factor}");
+        }
+        (policy.client.publish_rate_limit, policy.client.publish_rate_burst) = (0, 0);
+        assert_eq!(policy.publish_limit(None, 0.1), (0, 0), "no limit");
     }
 }
