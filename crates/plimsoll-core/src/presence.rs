@@ -14,7 +14,6 @@ use crate::map::{self, Map};
 use crate::model::{ClientId, ClientInfo};
 use crate::policy::ChannelOptions;
 use plimsoll_overload::actions::PresenceScope;
-use smallvec::SmallVec;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -111,7 +110,8 @@ pub struct Roster {
 /// Entries without a connection, and those that another connection lives in.
 struct Away {
     gone: Map<ClientId, Gone>,
-    by_user: Map<Arc<str>, SmallVec<[ClientId; 1]>>,
+    /// The oldest first, which is also the order in which they go.
+    by_user: Map<Arc<str>, VecDeque<ClientId>>,
     /// In order of time; entries that came back are still listed.
     order: VecDeque<(u64, ClientId)>,
     /// Entries told with another id than that of their connection, to that connection.
@@ -419,7 +419,7 @@ impl Away {
     fn add(&mut self, gone: Gone) {
         let client = gone.info.client;
         if !gone.info.user.is_empty() {
-            self.by_user.entry(Arc::clone(&gone.info.user)).or_default().push(client);
+            self.by_user.entry(Arc::clone(&gone.info.user)).or_default().push_back(client);
         }
         self.order.push_back((gone.until_ms, client));
         self.gone.insert(client, gone);
@@ -428,7 +428,9 @@ impl Away {
     fn remove(&mut self, client: ClientId) -> Option<Gone> {
         let gone = self.gone.remove(&client)?;
         if let Some(ids) = self.by_user.get_mut(&gone.info.user) {
-            ids.retain(|id| *id != client);
+            if let Some(at) = ids.iter().position(|id| *id == client) {
+                ids.remove(at);
+            }
             if ids.is_empty() {
                 self.by_user.remove(&gone.info.user);
             }
