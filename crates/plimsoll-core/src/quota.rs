@@ -178,7 +178,7 @@ impl Payer {
     }
 
     /// Pays for the deliveries of a publication. Whoever has anything left may: a large channel
-    /// costs more than a burst, and the debt keeps the rate.
+    /// costs more than a burst, and is paid for as far as the debt goes: one burst.
     pub fn deliver(
         &self,
         subscribers: u32,
