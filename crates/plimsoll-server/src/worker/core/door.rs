@@ -94,7 +94,7 @@ impl Core {
         let class = class_of(message);
         let tiers = &self.shared.policy.tiers;
         // While only those who come back are let in, the tier changes nothing: no parse.
-        let closed = self.gates.admission == AdmissionFloor::ResumesOnly;
+        let closed = self.gates.admission >= AdmissionFloor::ResumesOnly;
         if class != AdmissionClass::Rest || !tiers.has_top() || closed {
             return class;
         }

@@ -86,6 +86,41 @@ impl One {
     }
 }
 
+/// Counts the tokens that were looked into for a place at the door.
+#[derive(Clone, Default)]
+struct Counting(Arc<AtomicU64>);
+
+impl TokenVerifier for Counting {
+    fn connection(&self, token: &str, unix_ms: u64) -> Result<ConnectionClaims, TokenError> {
+        ByName.connection(token, unix_ms)
+    }
+    fn unverified_tier(&self, token: &str) -> TierClaim {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        ByName.unverified_tier(token)
+    }
+    fn subscription(&self, _: &str, _: u64) -> Result<SubscriptionClaims, TokenError> {
+        Err(TokenError::Invalid)
+    }
+}
+
+#[test]
+fn a_door_that_opens_to_no_tier_reads_no_token() {
+    for (admission, read) in [
+        (AdmissionFloor::ResumesAndTop, 1),
+        (AdmissionFloor::ResumesOnly, 0),
+        (AdmissionFloor::Closed, 0),
+    ] {
+        let mut policy = World::policy(false);
+        policy.tiers.enabled = true;
+        let counting = Counting::default();
+        let mut one = One(World::with(7, policy, Box::new(counting.clone())));
+        one.tell(Told { gates: Gates { admission, ..Gates::default() }, ..Told::default() });
+        one.turn(1);
+        one.come("enterprise");
+        assert_eq!(counting.0.load(Ordering::Relaxed), read, "{admission:?}");
+    }
+}
+
 #[test]
 fn the_top_tier_goes_before_the_rest() {
     let mut one = One::new(|_| {});
