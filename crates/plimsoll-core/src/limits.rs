@@ -22,6 +22,10 @@ pub const COMMAND_MS: u64 = 5_000;
 pub const RECOVERY_WAIT_MS: u64 = 4_500;
 /// Recoveries of one worker that wait for their turn; one more is told to ask again.
 pub const RECOVERIES_WAITING_MAX: usize = 4_096;
+/// Between two looks for recoveries in a full queue whose clients have gone, in milliseconds.
+pub const RECOVERIES_LOOK_MS: u64 = 10;
+/// Waiting recoveries that are served in one turn when nothing is paced any more.
+pub const RECOVERIES_PER_TURN: usize = 32;
 /// Body of an HTTP API request, in bytes. A batch of 1,000 publications of 2 KB fits.
 pub const API_BODY_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Commands in one API batch, and channels in one broadcast.

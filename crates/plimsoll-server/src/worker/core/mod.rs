@@ -226,6 +226,9 @@ impl Core {
         self.home.obey(&told.gates, self.now.mono_ms);
         self.line_is_off = told.line_is_off;
         self.idle.emergency = told.close_idle;
+        if !told.gates.recovery_paced {
+            self.recoveries.hurry(self.now.mono_ms);
+        }
         let share = 1.0 / self.shared.workers.max(1) as f64;
         let [mine, min] =
             [told.gates.accepts_per_s, told.gates.accepts_per_s_min].map(|n| n * share);

@@ -30,6 +30,8 @@ pub(super) struct Recoveries {
     first_until_ms: u64,
     /// When the next may begin.
     next_ms: u64,
+    /// When a full queue is looked through again.
+    next_look_ms: u64,
 }
 
 impl Recoveries {
@@ -41,6 +43,11 @@ impl Recoveries {
     /// How many wait.
     pub fn waiting(&self) -> usize {
         self.waiting.len()
+    }
+
+    /// The load is gone: nobody has to wait for the pace any more.
+    pub fn hurry(&mut self, now_ms: u64) {
+        self.next_ms = self.next_ms.min(now_ms);
     }
 
     /// Takes those who waited too long.
@@ -84,12 +91,15 @@ impl Core {
         if self.recoveries.waiting.is_empty() && self.recoveries.pace.begin(now_us) {
             return self.ask(slot, id, channel, request, io);
         }
-        let (key, now_ms) = (conn.key(slot), self.now.mono_ms);
+        let (key, now_ms, opened_ms) = (conn.key(slot), self.now.mono_ms, conn.opened_ms);
+        if self.recoveries.waiting.len() >= limits::RECOVERIES_WAITING_MAX {
+            self.forget_gone();
+        }
         if self.recoveries.waiting.len() >= limits::RECOVERIES_WAITING_MAX {
             return self.ask_again_later(key, id, &channel, io);
         }
         // What a client sends with its connect may have waited at the door already.
-        let since_ms = Some(conn.opened_ms).filter(|at| now_ms - at < limits::COMMAND_MS);
+        let since_ms = Some(opened_ms).filter(|at| now_ms - at < limits::COMMAND_MS);
         let until_ms = since_ms.unwrap_or(now_ms) + limits::RECOVERY_WAIT_MS;
         let waiting = Waiting { conn: key, id, channel, request, until_ms };
         let all = &mut self.recoveries;
@@ -110,19 +120,52 @@ impl Core {
         for late in self.recoveries.take_late(now_ms) {
             self.ask_again_later(late.conn, late.id, &late.channel, io);
         }
+        let paced = self.gates.recovery_paced && !self.stopping;
+        let mut served = 0;
         while let Some(next) = self.recoveries.waiting.front() {
-            let here = self.conns.get(next.conn.slot);
-            let here = here.is_some_and(|c| c.generation == next.conn.generation && c.is_open());
-            if here && !self.stopping && !self.recoveries.pace.begin(now_ms * 1_000) {
+            let here = self.is_here(next.conn);
+            if here && !self.may_begin(paced, served) {
                 break;
             }
             let Some(next) = self.recoveries.waiting.pop_front() else { break };
             if here {
+                served += 1;
                 self.ask(next.conn.slot, next.id, next.channel, next.request, io);
             }
         }
-        self.recoveries.next_ms = now_ms + self.recoveries.pace.wait_ms();
+        let wait_ms = if paced { self.recoveries.pace.wait_ms() } else { 0 };
+        self.recoveries.next_ms = now_ms + wait_ms;
         self.stats.recoveries_waiting.set(self.recoveries.waiting() as u64);
+    }
+
+    /// May one more begin in this turn, after so many?
+    fn may_begin(&mut self, paced: bool, served: usize) -> bool {
+        let now_us = self.now.mono_ms * 1_000;
+        if paced {
+            return self.recoveries.pace.begin(now_us);
+        }
+        let may = self.stopping || served < limits::RECOVERIES_PER_TURN;
+        if may {
+            self.recoveries.pace.begin_unpaced(now_us);
+        }
+        may
+    }
+
+    /// Whose clients have gone make room in a full queue.
+    fn forget_gone(&mut self) {
+        let now_ms = self.now.mono_ms;
+        if now_ms < self.recoveries.next_look_ms {
+            return;
+        }
+        self.recoveries.next_look_ms = now_ms + limits::RECOVERIES_LOOK_MS;
+        let mut waiting = std::mem::take(&mut self.recoveries.waiting);
+        waiting.retain(|w| self.is_here(w.conn));
+        self.recoveries.waiting = waiting;
+    }
+
+    fn is_here(&self, key: ConnKey) -> bool {
+        let conn = self.conns.get(key.slot);
+        conn.is_some_and(|c| c.generation == key.generation && c.is_open())
     }
 
     /// A temporary error: client libraries ask again by themselves, later each time, and lose

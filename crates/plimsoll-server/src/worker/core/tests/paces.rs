@@ -157,6 +157,43 @@ fn who_would_wait_longer_than_clients_do_is_told_to_ask_again() {
 }
 
 #[test]
+fn who_has_gone_keeps_no_place_in_the_queue() {
+    let mut pier = Pier::new();
+    let first = pier.come(usize::MAX);
+    pier.tell(PACED());
+    (0..200).for_each(|_| pier.world.cores[0].recoveries.pace.home_took(100_000));
+    pier.recover(first, "a");
+    for _ in 0..=limits::RECOVERIES_WAITING_MAX / 100 {
+        let slot = pier.come(usize::MAX);
+        for n in 0..100 {
+            let command =
+                format!("{{\"id\":2,\"subscribe\":{{\"channel\":\"x{n}\",\"recover\":true}}}}");
+            pier.say(slot, &command);
+        }
+        pier.world.cores[0].on_hangup(slot, false, &mut pier.world.ios[0]);
+    }
+    pier.turn(limits::RECOVERIES_LOOK_MS);
+    let late = pier.come(usize::MAX);
+    pier.recover(late, "a");
+    pier.turn(1);
+    assert_eq!(pier.heard(late, "\"code\":111"), 0, "those before it are gone");
+}
+
+#[test]
+fn what_waited_goes_on_at_once_when_the_load_is_gone() {
+    let mut pier = Pier::new();
+    let slots: Vec<u32> = (0..400).map(|_| pier.come(usize::MAX)).collect();
+    pier.tell(PACED());
+    (0..200).for_each(|_| pier.world.cores[0].recoveries.pace.home_took(100_000));
+    slots.iter().for_each(|s| pier.recover(*s, "a"));
+    pier.turn(1);
+    assert!(pier.stats().recoveries_waiting.get() > 390);
+    pier.tell(Gates::default());
+    (0..20).for_each(|_| pier.turn(1));
+    assert_eq!(pier.stats().recoveries_waiting.get(), 0, "nothing is paced any more");
+}
+
+#[test]
 fn a_connect_that_brings_its_channels_is_not_kept_twice() {
     let mut pier = Pier::new();
     pier.tell(PACED());
