@@ -21,7 +21,7 @@ pub struct Rate {
 /// What one tenant, or one user, may ask of a node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Quota {
-    /// Connects that are answered by a success.
+    /// Connects whose token is good, whatever becomes of them then.
     pub connects: Rate,
     /// Publications of clients.
     pub publishes: Rate,
