@@ -197,7 +197,10 @@ impl Roster {
             *self.users.entry(Arc::clone(&info.user)).or_default() += 1;
             let join = announce.then(|| Change::Join(Arc::new(info.clone())));
             self.members.insert(client, info);
-            return join.into_iter().for_each(|join| self.note(join, terms));
+            return match join {
+                Some(join) => self.note(join, terms),
+                None => self.note_silent(terms),
+            };
         };
         terms.figures.debounced += if announce { 2 } else { 0 };
         if entry.client != client
@@ -287,8 +290,9 @@ impl Roster {
                 self.users.remove(&info.user);
             }
         }
-        if announce {
-            self.note(Change::Leave(Arc::new(info)), terms);
+        match announce {
+            true => self.note(Change::Leave(Arc::new(info)), terms),
+            false => self.note_silent(terms),
         }
     }
 
@@ -344,6 +348,21 @@ impl Roster {
             }
         };
         self.plan(terms.now_ms.saturating_add(after_ms));
+    }
+
+    /// Somebody came or went of whom nobody is told. Who has only a number has an old one now, and
+    /// it may be time for names again.
+    fn note_silent(&mut self, terms: &Terms<'_>) {
+        if !self.gap {
+            return;
+        }
+        self.stale = true;
+        match self.mode(terms) {
+            Mode::Events { after_ms } | Mode::Counts { after_ms } => {
+                self.plan(terms.now_ms.saturating_add(after_ms));
+            }
+            Mode::Silent => {}
+        }
     }
 
     fn give_up(&mut self, terms: &mut Terms<'_>) {

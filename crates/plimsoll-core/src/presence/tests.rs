@@ -262,6 +262,32 @@ fn a_crowd_is_counted_until_it_is_well_below() {
     assert_eq!(w.log(), "+1");
 }
 
+#[test]
+fn a_crowd_of_members_that_nobody_is_told_of_ends_as_well() {
+    let mut w = World::new(ChannelOptions { presence_roster_max: 4, ..Default::default() });
+    let silent = |w: &mut World, comes: bool| {
+        for n in 11..=16 {
+            w.run(|r, terms, _| match comes {
+                true => r.enter(info(n, "s", 0), false, terms),
+                false => r.exit(ClientId([n; 16]), false, false, terms),
+            });
+        }
+    };
+    w.enter(1, "u", 0);
+    silent(&mut w, true);
+    assert_eq!(w.log(), "+1", "nobody has to hear of them");
+    w.lost = true;
+    w.enter(2, "u", 0);
+    w.wait(2_000);
+    assert_eq!(w.log(), "count 8/2");
+    silent(&mut w, false);
+    w.wait(60_000);
+    assert_eq!(w.log(), "resync 3/2", "as soon as it is well below");
+    silent(&mut w, true);
+    w.wait(60_000);
+    assert_eq!(w.log(), "");
+}
+
 fn crowd(w: &mut World, ids: std::ops::Range<usize>, comes: bool) {
     for n in ids {
         let mut client = [1; 16];
