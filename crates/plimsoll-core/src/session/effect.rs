@@ -33,6 +33,11 @@ pub enum Effect {
         /// Which limit.
         limit: Limit,
     },
+    /// Answer a publish as if it were done, and count it as left out: the one before still holds.
+    LeftOut {
+        /// The command's id.
+        id: u32,
+    },
     /// Ask the channel's home; the answer comes back by `Session::on_answer`.
     Ask {
         /// The command's id (0: nobody waits for a reply).

@@ -1,6 +1,6 @@
 //! `publish`, `presence`, `presence_stats` and `history`: what a session may do with channels.
 
-use super::{Context, Effect, ReplyBody, Session};
+use super::{Context, Effect, Session};
 use crate::codes::{ClientError, Disconnect};
 use crate::command::History;
 use crate::home::{PublishRequest, Request};
@@ -43,7 +43,7 @@ impl Session {
         }
         if options.class == Class::Ephemeral && self.is_too_soon(channel, options, cx) {
             // The one before says the same, and is still true: typing, a cursor. It costs nothing.
-            return fx.push(Effect::Reply { id, body: ReplyBody::Publish });
+            return fx.push(Effect::LeftOut { id });
         }
         if let Err(limit) = self.pay_publication(cx) {
             return fx.push(Effect::Limited { id, limit });

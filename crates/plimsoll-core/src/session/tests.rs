@@ -222,6 +222,7 @@ impl Desk {
             Effect::Reply { id, body } => self.said.push(format!("{id} {}", reply(&body))),
             Effect::Error { id, error } => self.said.push(format!("{id} error {}", error.code)),
             Effect::Limited { id, limit } => self.said.push(format!("{id} limited by {limit:?}")),
+            Effect::LeftOut { id } => self.said.push(format!("{id} left out")),
             Effect::Push(push) => self.said.push(pushed(&push)),
             Effect::Ping => self.said.push("ping".into()),
             Effect::Enter { user } => assert_eq!(user, *self.session.user()),
@@ -1437,8 +1438,10 @@ fn the_load_line_takes_features_and_leaves_the_core() {
         let at_once = d.told(id, publish("typing:a", "{}"));
         d.settle();
         let later = d.look();
-        let expect = format!("{id} publish");
-        let (first, second) = if goes { (String::new(), expect) } else { (expect, String::new()) };
+        let (first, second) = match goes {
+            true => (String::new(), format!("{id} publish")),
+            false => (format!("{id} left out"), String::new()),
+        };
         assert_eq!((at_once, later), (first, second), "{id}");
     };
     publish_typing(&mut d, 3, true);

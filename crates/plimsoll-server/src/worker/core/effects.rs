@@ -50,6 +50,10 @@ impl Core {
                 let error = ClientError::TOO_MANY_REQUESTS;
                 self.perform_one(slot, Effect::Error { id, error }, io);
             }
+            Effect::LeftOut { id } => {
+                self.stats.ephemeral_throttled.add(1);
+                self.perform_one(slot, Effect::Reply { id, body: ReplyBody::Publish }, io);
+            }
             Effect::Ask { id, channel, request } => {
                 self.ask_in_turn(slot, id, channel, request, io);
             }

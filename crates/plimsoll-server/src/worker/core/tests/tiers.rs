@@ -4,6 +4,7 @@ use super::*;
 use plimsoll_core::quota::{Limit, Quota, Rate};
 use plimsoll_core::tier::{Tier, TierClaim};
 use plimsoll_overload::actions::Compression;
+use plimsoll_overload::feature::{Class, Feature};
 use plimsoll_overload::level::Level;
 
 /// A token is the name of a tier, or any other text; the user's id is the token too.
@@ -199,6 +200,27 @@ fn too_many_publications_of_one_connection_are_refused_and_counted() {
         3,
         "what was refused is not appended"
     );
+}
+
+#[test]
+fn typing_that_is_left_out_is_acknowledged_and_counted() {
+    let mut one = One::new(|p| {
+        let options = &mut p.channel.without_namespace;
+        (options.class, options.feature) = (Class::Ephemeral, Some(Feature::Typing));
+    });
+    one.turn(1);
+    let slot = one.come("free");
+    one.say(slot, "{\"id\":2,\"subscribe\":{\"channel\":\"a\"}}");
+    one.turn(1);
+    one.turn(1);
+    for id in 3..9 {
+        one.say(slot, &format!("{{\"id\":{id},\"publish\":{{\"channel\":\"a\",\"data\":1}}}}"));
+    }
+    one.turn(1);
+    one.turn(1);
+    let heard = one.heard(slot);
+    assert_eq!(heard.matches("\"publish\":{}").count(), 6, "{heard}");
+    assert_eq!(one.stats().ephemeral_throttled.get(), 5);
 }
 
 #[test]
