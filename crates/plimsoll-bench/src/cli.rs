@@ -7,6 +7,7 @@ use crate::scenarios::fanout::FanoutArgs;
 use crate::scenarios::idle::IdleArgs;
 use crate::scenarios::overload::OverloadArgs;
 use crate::scenarios::run::RunArgs;
+use crate::scenarios::slow::SlowArgs;
 use crate::scenarios::storm::StormArgs;
 use crate::scenarios::verify::VerifyArgs;
 use crate::scenarios::{Common, conclude};
@@ -30,6 +31,7 @@ enum Command {
     Fanout(FanoutArgs),
     Storm(StormArgs),
     Overload(OverloadArgs),
+    Slow(SlowArgs),
     Idle(IdleArgs),
     Verify(VerifyArgs),
     Capacity(CapacityArgs),
@@ -47,6 +49,7 @@ impl Bench {
             Command::Fanout(args) => ("fanout", json(&args.common), args.execute()),
             Command::Storm(args) => ("storm", json(&args.common), args.execute()),
             Command::Overload(args) => ("overload", json(&args.common), args.execute()),
+            Command::Slow(args) => ("slow", json(&args.common), args.execute()),
             Command::Idle(args) => ("idle", json(&args.common), args.execute()),
             Command::Verify(args) => ("verify", args.json, args.execute()),
             Command::Capacity(args) => return args.run(),
@@ -82,6 +85,8 @@ mod tests {
             "fanout --rates 1000,saturated --rooms 10 --subscribers 10",
             "storm --reconnect phoenix --rounds 1",
             "overload --line off --factors 2,10 --duration 5s",
+            "slow --good 50 --bad 10 --duration 5s",
+            "storm --line on --accepts-per-s 500 --established 100",
             "idle --steps 10,20 --hold 1s",
             "verify run.plimsoll",
         ] {

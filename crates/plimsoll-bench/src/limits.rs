@@ -128,3 +128,8 @@ pub const HISTORY_PUBLICATIONS_MAX: usize = 20_000_000;
 pub const HISTORY_MESSAGE_BYTES_MAX: usize = 32 << 20;
 /// Bytes of the answer to an upgrade: ours takes 130.
 pub const ANSWER_HEAD_BYTES_MAX: usize = 16 << 10;
+
+/// Readers of `bench slow` that never read: each has a descriptor and a buffer here.
+pub const BAD_READERS_MAX: u64 = 5_000;
+/// Bytes that our own server queues for one client at most (`client.queue_max_size`).
+pub const SERVER_QUEUE_BYTES: u64 = 1 << 20;

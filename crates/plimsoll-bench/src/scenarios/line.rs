@@ -57,6 +57,12 @@ impl Line {
         Ok(Sender { stream })
     }
 
+    /// Makes the kernel's receive buffer so small.
+    pub fn shrink(&self, bytes: usize) -> Result<(), String> {
+        let socket = socket2::SockRef::from(&self.stream);
+        socket.set_recv_buffer_size(bytes).map_err(|error| error.to_string())
+    }
+
     /// Sends a text message.
     pub fn send(&mut self, text: &str) -> Result<(), String> {
         send(&mut self.stream, text)

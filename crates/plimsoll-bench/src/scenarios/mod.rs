@@ -12,6 +12,7 @@ pub mod idle;
 mod line;
 pub mod overload;
 pub mod run;
+pub mod slow;
 pub mod storm;
 pub mod verify;
 mod watch;

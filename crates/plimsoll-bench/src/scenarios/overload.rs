@@ -17,7 +17,7 @@ use crate::server::{ROOM, ServerSetup};
 use crate::topology::Topology;
 use canary::Canary;
 use clap::{Args, ValueEnum};
-use node::NodeWatch;
+pub use node::NodeWatch;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -53,7 +53,7 @@ pub struct OverloadArgs {
     pub common: Common,
     /// Whether the server that is started gives way under load.
     #[arg(long, value_enum, default_value = "on")]
-    pub line: Line,
+    pub line: Switch,
     /// Rooms with history.
     #[arg(long, default_value_t = 4)]
     pub rooms: u32,
@@ -81,9 +81,9 @@ pub struct OverloadArgs {
     pub memory_mib: u32,
 }
 
-/// The load line of the server.
+/// The load line of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Line {
+pub enum Switch {
     /// It gives way.
     On,
     /// It measures, and does nothing.
@@ -112,7 +112,7 @@ impl OverloadArgs {
             true => self.knee,
             false => self.find_knee(&mut live)?,
         };
-        let line = if self.line == Line::On { "on" } else { "off" };
+        let line = if self.line == Switch::On { "on" } else { "off" };
         summary.notes.push(format!(
             "Multiples of {knee:.0} deliveries per second, in {} rooms of {} by {} publishers. The \
              load line is {line}.",
@@ -144,7 +144,7 @@ impl OverloadArgs {
     }
 
     fn setup(&self) -> ServerSetup {
-        let on = self.line == Line::On;
+        let on = self.line == Switch::On;
         let settings = vec![
             ("overload.enabled".to_owned(), on.to_string()),
             ("overload.memory_limit".to_owned(), format!("\"{}MiB\"", self.memory_mib)),
@@ -272,7 +272,7 @@ impl OverloadArgs {
         let name = step.name.clone();
         let get = |key: &str| step.get(key);
         let mut found = Vec::new();
-        if self.line == Line::On {
+        if self.line == Switch::On {
             let goodput = get("goodput_ratio").unwrap_or_default();
             if goodput < GOODPUT_MIN {
                 found.push(format!("goodput is {goodput:.2} of the knee, not {GOODPUT_MIN}"));
