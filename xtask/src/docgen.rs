@@ -1,5 +1,7 @@
 //! Documentation that is generated from the program.
 
+mod overload;
+
 use crate::shell::{self, Result};
 use serde_json::Value;
 use std::fmt::Write;
@@ -11,6 +13,10 @@ pub const CONFIG_PAGE: &str = "docs/reference/config.md";
 const CAPACITY: &str = "docs/data/capacity.json";
 /// Pages with a section about it.
 const CAPACITY_PAGES: [&str; 2] = ["docs/benchmarks.md", "docs/guides/capacity-planning.md"];
+/// The page with what happens beyond the knee, and the summaries it is made of: `plimsoll bench
+/// overload`, `slow` and `storm` with `--json`, their last lines.
+const OVERLOAD_PAGE: &str = "docs/benchmarks.md";
+const OVERLOAD_BEGIN: &str = "<!-- generated: beyond the knee -->";
 /// Around that section.
 const BEGIN: &str = "<!-- generated: worked example -->";
 const END: &str = "<!-- /generated -->";
@@ -57,18 +63,22 @@ fn wanted(binary: &Path) -> Result<Vec<(String, String)>> {
     let mut pages = vec![(CONFIG_PAGE.to_owned(), config)];
     let section = capacity_section(binary)?;
     for page in CAPACITY_PAGES {
-        pages.push((page.to_owned(), with_section(page, &shell::read(page), &section)?));
+        let mut text = with_section(page, &shell::read(page), BEGIN, &section)?;
+        if page == OVERLOAD_PAGE {
+            text = with_section(page, &text, OVERLOAD_BEGIN, &overload::section()?)?;
+        }
+        pages.push((page.to_owned(), text));
     }
     Ok(pages)
 }
 
-fn with_section(page: &str, text: &str, section: &str) -> Result<String> {
-    let parts = text.split_once(BEGIN).and_then(|(before, rest)| {
+fn with_section(page: &str, text: &str, begin: &str, section: &str) -> Result<String> {
+    let parts = text.split_once(begin).and_then(|(before, rest)| {
         let (_, after) = rest.split_once(END)?;
         Some((before, after))
     });
-    let (before, after) = parts.ok_or_else(|| format!("{page}: no {BEGIN} … {END}"))?;
-    Ok(format!("{before}{BEGIN}\n{section}{END}{after}"))
+    let (before, after) = parts.ok_or_else(|| format!("{page}: no {begin} … {END}"))?;
+    Ok(format!("{before}{begin}\n{section}{END}{after}"))
 }
 
 /// What the machine carries, and the plan of the worked example with it.
@@ -137,7 +147,10 @@ fn grouped(value: f64) -> String {
 
 /// The empty section, for a page that is written anew.
 pub fn empty_section() -> String {
-    format!("\n## What a node of this machine carries\n\n{BEGIN}\n{END}\n")
+    format!(
+        "\n## What a node of this machine carries\n\n{BEGIN}\n{END}\n\n## Beyond the knee\n\n\
+         {OVERLOAD_BEGIN}\n{END}\n"
+    )
 }
 
 #[cfg(test)]
@@ -147,10 +160,10 @@ mod tests {
     #[test]
     fn sections_are_replaced_and_nothing_else() {
         let page = format!("a\n{BEGIN}\nold\n{END}\nb\n");
-        let made = with_section("p", &page, "new\n").unwrap();
+        let made = with_section("p", &page, BEGIN, "new\n").unwrap();
         assert_eq!(made, format!("a\n{BEGIN}\nnew\n{END}\nb\n"));
-        assert_eq!(with_section("p", &made, "new\n").unwrap(), made);
-        assert!(with_section("p", "a", "new").unwrap_err().starts_with("p: "));
+        assert_eq!(with_section("p", &made, BEGIN, "new\n").unwrap(), made);
+        assert!(with_section("p", "a", BEGIN, "new").unwrap_err().starts_with("p: "));
     }
 
     #[test]

@@ -367,3 +367,47 @@ fn told(tried: &Tried, knee: f64) -> Step {
     }
     step
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fleet::Counters;
+
+    fn period(due: u64, came: u64, p99_ms: u64) -> Period {
+        let mut during = Counters { due, acknowledged: came, ..Counters::default() };
+        during.deliveries_due = 10 * due;
+        during.deliveries = 10 * came;
+        during.latency_us.record_n(p99_ms * 1_000, 100).unwrap();
+        Period { during, seconds: 3.0, used: None }
+    }
+
+    #[test]
+    fn what_is_carried() {
+        for (due, came, p99_ms, expect) in [
+            (1_000, 1_000, 10, true),
+            // Half a second's worth may be on its way at the end of three.
+            (1_000, 810, 400, true),
+            (1_000, 790, 400, false),
+            (1_000, 1_000, 600, false),
+        ] {
+            assert_eq!(is_carried(&period(due, came, p99_ms)), expect, "{came} {p99_ms}");
+        }
+        assert!(!is_carried(&Period { during: Counters::default(), seconds: 1.0, used: None }));
+    }
+
+    #[test]
+    fn goodput_is_a_part_of_the_knee() {
+        let tried = Tried {
+            factor: 2.0,
+            period: period(6_000, 3_000, 300),
+            canary: canary::Heard::new(period(1, 1, 7).during.latency_us),
+            node: node::Seen::new(),
+            back: Some(Duration::from_secs(40)),
+        };
+        let step = told(&tried, 10_000.0);
+        assert_eq!((step.name.as_str(), step.get("goodput_ratio")), ("2 ×", Some(1.0)));
+        assert_eq!((step.get("offered_per_s"), step.get("back_s")), (Some(2_000.0), Some(40.0)));
+        assert!(step.get("reply_p99_ms").is_some_and(|ms| (ms - 7.0).abs() < 0.1));
+        assert_eq!(step.get("until_level_s"), None, "it never had one");
+    }
+}

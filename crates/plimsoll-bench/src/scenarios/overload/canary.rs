@@ -34,7 +34,7 @@ pub struct Heard {
 }
 
 impl Heard {
-    fn new(reply_us: Histogram<u64>) -> Self {
+    pub(super) fn new(reply_us: Histogram<u64>) -> Self {
         Self { reply_us, acknowledged: 0, notices: 0, broke: None }
     }
 }

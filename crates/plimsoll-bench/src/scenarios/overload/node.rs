@@ -25,7 +25,7 @@ pub struct Seen {
 }
 
 impl Seen {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             since: Instant::now(),
             level: None,
