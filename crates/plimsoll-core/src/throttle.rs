@@ -8,7 +8,7 @@
 //!
 //! To refuse is work as well. A worker that spends most of its time on reading and refusing gets no
 //! better by taking less, and does less good: then it takes more, until it delivers for half of its
-//! time or its turns become too long.
+//! time or its turns become too long, and at least not less.
 
 /// Length of a window, in microseconds.
 const WINDOW_US: u64 = 600_000;
@@ -31,6 +31,9 @@ const USEFUL_RATIO_MIN: f64 = 0.5;
 const TURN_US_MAX: u64 = 2 * TURN_US;
 /// Factor on the rate after a good window.
 const UP: f64 = 1.1;
+/// The same where hardly any of its time goes into delivering: the rate is far too low.
+const UP_FAST: f64 = 1.5;
+const FAR_BELOW_RATIO: f64 = 0.25;
 /// The rate is never lower, so that it can be seen when things get better.
 const RATE_MIN: f64 = 20.0;
 /// Good windows in a row without a refusal after which there is no limit any more.
@@ -89,9 +92,8 @@ impl Throttle {
             let managed = f64::from(self.taken) / (passed_us as f64 / 1e6);
             let useful = self.useful_us as f64 >= USEFUL_RATIO_MIN * self.busy_us as f64;
             match self.rate {
-                Some(rate) if !useful && self.shortest_us < TURN_US_MAX => {
-                    self.rate = Some(rate * UP);
-                }
+                Some(_) if !useful && self.shortest_us >= TURN_US_MAX => {}
+                Some(rate) if !useful => self.rate = Some(rate * UP),
                 _ => self.slower(now_us, managed),
             }
         } else {
@@ -114,7 +116,9 @@ impl Throttle {
     fn faster(&mut self) {
         let Some(rate) = self.rate else { return };
         self.good_windows = if self.refused == 0 { self.good_windows + 1 } else { 0 };
-        self.rate = (self.good_windows < FORGET_WINDOWS).then_some(rate * UP);
+        let idle = (self.useful_us as f64) < FAR_BELOW_RATIO * self.busy_us as f64;
+        let up = if idle { UP_FAST } else { UP };
+        self.rate = (self.good_windows < FORGET_WINDOWS).then_some(rate * up);
     }
 
     /// Publications per second that are taken; `None` = all.
