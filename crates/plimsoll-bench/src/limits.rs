@@ -49,7 +49,7 @@ pub const LOOK_MS: u64 = 20;
 
 /// Bytes of a log's records for one thread; then it says that it is full, and the run is void.
 /// At 20 bytes a delivery that is 26 million of them.
-pub const LOG_BYTES_MAX: usize = 512 << 20;
+pub const LOG_BYTES_MAX: usize = 1 << 30;
 /// Bytes of one piece of a log, which is also what a file's reader takes at one time.
 pub const LOG_CHUNK_BYTES: usize = 256 << 10;
 /// Bytes of the longest record: a few numbers of ten bytes at most.

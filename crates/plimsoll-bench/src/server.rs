@@ -285,7 +285,7 @@ mod tests {
     #[test]
     fn a_server_tells_its_addresses_and_stops_when_told() {
         let (dir, setup) = fake(&format!(
-            "{ADDRESSES}\ntrap 'echo stopped > {0}; exit 0' TERM\nwhile :; do sleep 0.01; done",
+            "trap 'echo stopped > {0}; exit 0' TERM\n{ADDRESSES}\nwhile :; do sleep 0.01; done",
             "$(dirname $0)/end"
         ));
         let mut server = OwnServer::start(&setup).unwrap();

@@ -8,7 +8,7 @@
 //!
 //! To refuse is work as well. A worker that spends most of its time on reading and refusing gets no
 //! better by taking less, and does less good: then it takes more, until it delivers for half of its
-//! time or its turns become too long, and at least not less.
+//! time or its turns become too long.
 
 /// Length of a window, in microseconds.
 const WINDOW_US: u64 = 600_000;
@@ -27,8 +27,10 @@ const DOWN_MIN: f64 = 0.5;
 const DOWN: f64 = 0.95;
 /// Below this share of its time spent on delivering, taking less makes little better, …
 const USEFUL_RATIO_MIN: f64 = 0.5;
-/// … and is not tried while turns are shorter than this, in microseconds.
+/// … and is not tried while turns are shorter than this, in microseconds; …
 const TURN_US_MAX: u64 = 2 * TURN_US;
+/// … while they are shorter than this, it takes more.
+const TURN_US_MORE: u64 = TURN_US + TURN_US / 2;
 /// Factor on the rate after a good window.
 const UP: f64 = 1.1;
 /// The same where hardly any of its time goes into delivering: the rate is far too low.
@@ -92,8 +94,10 @@ impl Throttle {
             let managed = f64::from(self.taken) / (passed_us as f64 / 1e6);
             let useful = self.useful_us as f64 >= USEFUL_RATIO_MIN * self.busy_us as f64;
             match self.rate {
-                Some(_) if !useful && self.shortest_us >= TURN_US_MAX => {}
-                Some(rate) if !useful => self.rate = Some(rate * UP),
+                Some(rate) if !useful && self.shortest_us < TURN_US_MORE => {
+                    self.rate = Some(rate * UP);
+                }
+                Some(_) if !useful && self.shortest_us < TURN_US_MAX => {}
                 _ => self.slower(now_us, managed),
             }
         } else {
