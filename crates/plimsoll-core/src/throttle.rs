@@ -98,7 +98,10 @@ impl Throttle {
                     self.rate = Some(rate * UP);
                 }
                 Some(_) if !useful && self.shortest_us < TURN_US_MAX => {}
-                _ => self.slower(now_us, managed),
+                // A backlog of refusals: it passes, and the rate need not fall as far as the turn
+                // is long.
+                Some(_) if !useful => self.slower(now_us, managed, DOWN),
+                _ => self.slower(now_us, managed, self.down()),
             }
         } else {
             self.faster();
@@ -107,9 +110,12 @@ impl Throttle {
         (self.busy_us, self.useful_us) = (0, 0);
     }
 
-    fn slower(&mut self, now_us: u64, managed: f64) {
-        let factor = (TURN_US as f64 / self.shortest_us as f64).sqrt().clamp(DOWN_MIN, DOWN);
-        let rate = self.rate.map_or(managed, |rate| rate.min(managed.max(RATE_MIN)));
+    fn down(&self) -> f64 {
+        (TURN_US as f64 / self.shortest_us as f64).sqrt().clamp(DOWN_MIN, DOWN)
+    }
+
+    fn slower(&mut self, now_us: u64, managed: f64, factor: f64) {
+        let rate = self.rate.map_or(managed, |rate| rate.min(managed.max(rate * DOWN_MIN)));
         if self.rate.is_none() {
             (self.tokens, self.filled_us) = (0.0, now_us);
         }
