@@ -38,7 +38,7 @@ const SLOW: &[Row] = &[
 ];
 
 const STORM: &[Row] = &[
-    ("all back after, s × 1,000", "back_all_ms"),
+    ("all back after, ms", "back_all_ms"),
     ("that over N / rate", "back_ratio"),
     ("tries per client", "attempts_per_client"),
     ("tries/s, most", "attempts_per_s_max"),
@@ -63,9 +63,11 @@ pub fn section() -> Result<String> {
         let kept = summary["notes"].as_array().into_iter().flatten();
         let kept: Vec<&str> =
             kept.filter_map(Value::as_str).filter(|n| n.contains("ledger is")).collect();
-        let _ = writeln!(text, "\n{} Verdict: {}.", kept.join(" "), name_of(&summary, "verdict"));
-        for because in summary["because"].as_array().into_iter().flatten().take(4) {
-            let _ = writeln!(text, "- {}", because.as_str().unwrap_or_default());
+        let _ = writeln!(text, "\n{}", kept.join(" "));
+        let missed: Vec<&str> =
+            summary["because"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        if !missed.is_empty() {
+            let _ = writeln!(text, "\nMissed:\n\n- {}", missed.join("\n- "));
         }
     }
     let slow = stored("slow")?;
