@@ -155,9 +155,7 @@ impl Admission {
         if self.may_come(class) && !self.waiting_before(class) && self.take(class) {
             return Offer::Admit;
         }
-        let only_resumes =
-            matches!(self.floor, AdmissionFloor::ResumesOnly | AdmissionFloor::Closed);
-        if only_resumes && class != AdmissionClass::Resume {
+        if self.floor >= AdmissionFloor::ResumesOnly && class != AdmissionClass::Resume {
             return Offer::Refuse;
         }
         self.park(now_ms, id, class, hold_ms.min(limits::PARKED_MS_MAX))

@@ -36,7 +36,7 @@ pub const MEMORY_STALL_DEGRADED_PERCENT: f64 = 10.0;
 /// Share of throttled periods that counts as 0.70, the enter threshold of Warning.
 pub const THROTTLED_WARNING_RATIO: f64 = 0.01;
 
-/// Share of throttled periods that counts as 1.0: every fifth period ended early.
+/// Share of throttled periods that counts as much as throttling ever does: every fifth ended early.
 pub const THROTTLED_FULL_RATIO: f64 = 0.20;
 
 /// Highest pressure of throttling, a Warning: bursts hit a quota while much of it is left over. A

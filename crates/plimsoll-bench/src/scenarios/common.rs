@@ -2,7 +2,7 @@
 
 use crate::fleet::reconnect::Profile;
 use crate::limits;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -61,6 +61,15 @@ pub struct Common {
     /// Only the summary.
     #[arg(long)]
     pub quiet: bool,
+}
+
+/// The load line of a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Switch {
+    /// It gives way.
+    On,
+    /// It measures, and does nothing.
+    Off,
 }
 
 impl Common {

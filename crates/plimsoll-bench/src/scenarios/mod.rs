@@ -10,6 +10,7 @@ pub mod fanout;
 pub mod history;
 pub mod idle;
 mod line;
+mod node;
 pub mod overload;
 pub mod run;
 pub mod slow;

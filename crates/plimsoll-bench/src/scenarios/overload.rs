@@ -2,10 +2,10 @@
 //! and how long it takes to be well again.
 
 mod canary;
-mod node;
 
-use super::common::{duration, range, rate};
+use super::common::{Switch, duration, range, rate};
 use super::connect::let_in;
+use super::node::{NodeWatch, Seen};
 use super::{Bed, Common, Period, Watch};
 use crate::clock::now_us;
 use crate::fleet::{Finished, Load, Settle, Stream};
@@ -16,8 +16,7 @@ use crate::scenarios::run::judged;
 use crate::server::{ROOM, ServerSetup};
 use crate::topology::Topology;
 use canary::Canary;
-use clap::{Args, ValueEnum};
-pub use node::NodeWatch;
+use clap::Args;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -81,22 +80,13 @@ pub struct OverloadArgs {
     pub memory_mib: u32,
 }
 
-/// The load line of a server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Switch {
-    /// It gives way.
-    On,
-    /// It measures, and does nothing.
-    Off,
-}
-
 /// What one multiple came to.
 struct Tried {
     factor: f64,
     period: Period,
     /// Replies of the canary in the period.
     canary: canary::Heard,
-    node: node::Seen,
+    node: Seen,
     /// Until everything was well again; none: it was not in time.
     back: Option<Duration>,
 }
@@ -281,6 +271,9 @@ impl OverloadArgs {
                 let p99 = get("reply_p99_ms").unwrap_or(f64::NAN);
                 found.push(format!("replies took {p99:.0} ms (p99)"));
             }
+            if let Some(why) = &tried.canary.broke {
+                found.push(format!("the bystander heard no more: {why}"));
+            }
             if tried.back.is_none() {
                 found.push(format!("it was not well again within {BACK_MAX:?}"));
             }
@@ -358,6 +351,7 @@ fn told(tried: &Tried, knee: f64) -> Step {
     step.add("level_max", "highest level", f64::from(tried.node.level_max));
     step.add("until_level_s", "until a level, s", tried.node.until_level.map(|d| d.as_secs_f64()));
     step.count("notices", "notices heard by the canary", tried.canary.notices);
+    step.count("unanswered", "looks at the metrics without an answer", tried.node.unanswered);
     step.add("rss_mb_max", "memory, most, MB", tried.node.rss_bytes_max as f64 / 1e6);
     step.add("back_s", "all well again after, s", tried.back.map(|d| d.as_secs_f64()));
     step.add("late_p99_ms", "generator late p99, ms", quantile_ms(&during.late_us, 0.99));
@@ -401,7 +395,7 @@ mod tests {
             factor: 2.0,
             period: period(6_000, 3_000, 300),
             canary: canary::Heard::new(period(1, 1, 7).during.latency_us),
-            node: node::Seen::new(),
+            node: Seen::new(),
             back: Some(Duration::from_secs(40)),
         };
         let step = told(&tried, 10_000.0);

@@ -1,10 +1,10 @@
 //! `bench slow`: readers that never read among good ones in one busy room.
 
-use super::common::{duration, range, rate};
+use super::common::{Switch, duration, range, rate};
 use super::connect::let_in;
 use super::history::token;
 use super::line::Line;
-use super::overload::{NodeWatch, Switch};
+use super::node::NodeWatch;
 use super::{Bed, Common, Period, Watch};
 use crate::fleet::{Load, Stream, Target};
 use crate::ledger::Judgement;

@@ -1,8 +1,7 @@
 //! `bench storm`: everybody is dropped at once, and comes back.
 
-use super::common::{duration, profile_name, range};
+use super::common::{Switch, duration, profile_name, range};
 use super::connect::{crowd, let_in};
-use super::overload::Switch;
 use super::{Bed, Common, Period, Watch, watch};
 use crate::clock::now_us;
 use crate::fleet::reconnect::Profile;

@@ -25,8 +25,6 @@ const FIRST_ID: u64 = 10;
 pub struct Heard {
     /// Intended time of a publication to its reply, be it a refusal, in microseconds.
     pub reply_us: Histogram<u64>,
-    /// Of the replies: acknowledgements.
-    pub acknowledged: u64,
     /// Notices of the load.
     pub notices: u64,
     /// Why it heard no more.
@@ -35,7 +33,7 @@ pub struct Heard {
 
 impl Heard {
     pub(super) fn new(reply_us: Histogram<u64>) -> Self {
-        Self { reply_us, acknowledged: 0, notices: 0, broke: None }
+        Self { reply_us, notices: 0, broke: None }
     }
 }
 
@@ -146,7 +144,6 @@ fn listen(
             let took_us = now_us().saturating_sub(due_us(begin_us, id));
             // It grows by itself: nothing is too long for it.
             let _ = heard.reply_us.record(took_us.max(1));
-            heard.acknowledged += u64::from(value.get("publish").is_some());
         }
     }
     Ok(())

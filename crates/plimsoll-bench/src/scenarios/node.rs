@@ -25,7 +25,7 @@ pub struct Seen {
 }
 
 impl Seen {
-    pub(super) fn new() -> Self {
+    pub fn new() -> Self {
         Self {
             since: Instant::now(),
             level: None,
