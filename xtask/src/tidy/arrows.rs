@@ -30,6 +30,7 @@ const SERVER: &[&str] = &[
     "plimsoll-transport",
     "plimsoll-capacity",
     "plimsoll-overload",
+    "plimsoll-backbone",
 ];
 const BENCH: &[&str] = &["plimsoll-capacity", "plimsoll-transport"];
 
@@ -40,6 +41,7 @@ const RULES: &[Rule] = &[
     rule("plimsoll-protocol", &["plimsoll-core"], Some(&["serde", "serde_json"])),
     rule("plimsoll-overload", &[], Some(&[])),
     rule("plimsoll-capacity", &[], Some(CAPACITY)),
+    rule("plimsoll-backbone", &["plimsoll-core"], None),
     rule("plimsoll-server", SERVER, None),
     rule("plimsoll-bench", BENCH, None),
     rule("plimsoll", &["plimsoll-server", "plimsoll-bench", "plimsoll-capacity"], None),
