@@ -29,6 +29,7 @@
 pub mod envelope;
 pub mod limits;
 pub mod names;
+pub mod redis;
 
 mod contract;
 

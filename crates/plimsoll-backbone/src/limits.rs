@@ -27,3 +27,30 @@ pub const CONNECT_MS: u64 = 3_000;
 pub const IDEMPOTENCY_MS: u64 = plimsoll_core::limits::IDEMPOTENCY_MS;
 /// How long a channel without publications keeps its epoch, in milliseconds.
 pub const EMPTY_STREAM_MS: u64 = plimsoll_core::limits::EMPTY_STREAM_MS;
+
+// --- Redis ----------------------------------------------------------------------------------
+
+/// Publications of one call of a script, which stops Redis for about 7 µs for each.
+pub const REDIS_SCRIPT_MAX: usize = 32;
+/// Bytes of one element on the subscription link; more is left out unread.
+pub const REDIS_BULK_BYTES_MAX: usize = ENVELOPE_BYTES_MAX + 64;
+/// Bytes of one line of the protocol: a number, a status or an error.
+pub const REDIS_LINE_BYTES_MAX: usize = 4_096;
+/// Elements of one array on the subscription link; the greeting has seven.
+pub const REDIS_ELEMENTS_MAX: usize = 1_024;
+/// Bytes of one read of the subscription link.
+pub const REDIS_READ_BYTES: usize = 256 * 1_024;
+/// Subscribe commands that wait for their confirmation: 4,096 confirmations are some 400 KiB, far
+/// below what Redis lets wait in a subscriber's output buffer (8 MiB).
+pub const REDIS_SUBSCRIBES_IN_FLIGHT: usize = 8;
+/// Channels that wait to be subscribed or unsubscribed on one link. Above it a subscription is
+/// refused, and a link that is too slow for so many unsubscriptions is made anew.
+pub const REDIS_SUBSCRIBE_QUEUE_MAX: usize = 1_000_000;
+/// Partitions: more than there are slots would share them.
+pub const REDIS_PARTITIONS_MAX: usize = 4_096;
+/// Bytes of a user id in a presence entry: its length has four hexadecimal digits.
+pub const REDIS_USER_BYTES_MAX: usize = 65_535;
+/// Channels of one call of a presence script.
+pub const REDIS_PRESENCE_MAX: usize = 256;
+/// Calls of `probe` that wait.
+pub const REDIS_PROBES_MAX: usize = 1_024;

@@ -83,6 +83,12 @@ impl Epoch {
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).unwrap_or_default()
     }
+
+    /// Reads its text form: eight small letters and digits.
+    pub fn parse(text: &str) -> Option<Self> {
+        let bytes: [u8; 8] = text.as_bytes().try_into().ok()?;
+        bytes.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit()).then_some(Self(bytes))
+    }
 }
 
 /// Where a stream stands: the offset of its latest publication, 0 before the first.

@@ -1,0 +1,156 @@
+//! Redis servers of one's own: on free ports, in a directory of their own, ended with the test.
+#![allow(dead_code, clippy::unwrap_used, clippy::panic)]
+
+use std::io::Write;
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// A server that ends when it is dropped.
+pub struct Server {
+    binary: PathBuf,
+    arguments: Vec<String>,
+    child: Option<Child>,
+    pub port: u16,
+    directory: tempfile::TempDir,
+}
+
+/// A free port, by asking for one. Cluster nodes use the port 10,000 above as well.
+pub fn free_port() -> u16 {
+    for _ in 0..200 {
+        let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+        if port < 50_000 && TcpListener::bind(("127.0.0.1", port + 10_000)).is_ok() {
+            return port;
+        }
+    }
+    panic!("no free port");
+}
+
+/// Debian's Redis.
+pub fn redis_binary() -> PathBuf {
+    let path = Path::new("/usr/bin/redis-server");
+    assert!(path.exists(), "redis-server is missing: install Debian's redis-server");
+    path.into()
+}
+
+/// Valkey, where `cargo xtask brokers` puts it.
+pub fn valkey_binary() -> PathBuf {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/brokers/valkey-server");
+    assert!(path.exists(), "valkey-server is missing: run `cargo xtask brokers`");
+    path
+}
+
+impl Server {
+    pub fn start(binary: PathBuf, arguments: &[&str]) -> Self {
+        let mut server = Self {
+            binary,
+            arguments: arguments.iter().map(|a| (*a).to_owned()).collect(),
+            child: None,
+            port: free_port(),
+            directory: tempfile::tempdir().unwrap(),
+        };
+        server.resume();
+        server
+    }
+
+    /// With defaults: nothing is written to disk.
+    pub fn redis(arguments: &[&str]) -> Self {
+        Self::start(redis_binary(), arguments)
+    }
+
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().unwrap().id()
+    }
+
+    /// Starts it (again), with what it has on disk, and waits until it answers.
+    pub fn resume(&mut self) {
+        assert!(self.child.is_none());
+        let log = std::fs::File::create(self.directory.path().join("stdout")).unwrap();
+        let mut command = Command::new(&self.binary);
+        command.current_dir(self.directory.path()).stdin(Stdio::null()).stdout(log);
+        if self.binary.ends_with("redis-sentinel") {
+            command.arg(self.directory.path().join("sentinel.conf"));
+        } else {
+            command.args(["--save", "", "--appendonly", "no", "--bind", "127.0.0.1"]);
+        }
+        command.args(["--port", &self.port.to_string(), "--dir", "."]).args(&self.arguments);
+        self.child = Some(command.spawn().unwrap());
+        wait("the server listens", Duration::from_secs(10), || {
+            TcpStream::connect(("127.0.0.1", self.plain_port())).is_ok()
+        });
+    }
+
+    fn plain_port(&self) -> u16 {
+        let tls = self.arguments.iter().position(|a| a == "--tls-port");
+        tls.map_or(self.port, |at| self.arguments[at + 1].parse().unwrap())
+    }
+
+    /// `kill -9`.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    pub fn signal(&self, signal: &str) {
+        let pid = self.pid().to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+    }
+
+    /// Runs `redis-cli`.
+    pub fn cli(&self, arguments: &[&str]) -> String {
+        let port = self.port.to_string();
+        let out = Command::new("redis-cli").args(["-p", &port]).args(arguments).output().unwrap();
+        String::from_utf8_lossy(&out.stdout).trim_end().to_owned()
+    }
+
+    /// Runs `redis-cli` with a last argument from its input, which may have any bytes.
+    pub fn cli_with(&self, arguments: &[&str], last: &[u8]) -> String {
+        let port = self.port.to_string();
+        let mut child = Command::new("redis-cli")
+            .args(["-p", &port, "-x"])
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(last).unwrap();
+        let out = child.wait_with_output().unwrap();
+        String::from_utf8_lossy(&out.stdout).trim_end().to_owned()
+    }
+
+    /// How many connections have this name.
+    pub fn named(&self, name: &str) -> usize {
+        let word = format!("name={name}");
+        self.cli(&["CLIENT", "LIST"]).lines().filter(|l| l.split(' ').any(|w| w == word)).count()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(child) = &self.child {
+            // A stopped one does not end by SIGKILL's sibling; CONT does no harm.
+            let _ = Command::new("kill").args(["-CONT", &child.id().to_string()]).status();
+        }
+        self.kill();
+    }
+}
+
+/// Polls until it is so.
+pub fn wait(what: &str, limit: Duration, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + limit;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "not within {limit:?}: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
