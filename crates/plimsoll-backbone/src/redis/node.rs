@@ -290,7 +290,7 @@ impl Node {
     pub(super) async fn keep_commands(self: Arc<Self>, mut first: Option<Arc<Commands>>) {
         let mut pause = Pause::new();
         let mut warned = false;
-        let mut reconnects = first.is_some();
+        let mut again = false;
         while !self.has_ended() {
             let made = match first.take() {
                 Some(link) => Ok(link),
@@ -302,6 +302,8 @@ impl Node {
             match made {
                 Ok(link) => {
                     (pause, warned) = (Pause::new(), false);
+                    self.figures.reconnects.fetch_add(u64::from(again), Relaxed);
+                    again = true;
                     self.set_commands(&link);
                     self.follow(&link.address);
                     self.tell_link(Role::Commands, true);
@@ -310,10 +312,6 @@ impl Node {
                     link.kill();
                     self.tell_link(Role::Commands, false);
                     self.shared.doubt.notify_one();
-                    if reconnects {
-                        self.figures.reconnects.fetch_add(1, Relaxed);
-                    }
-                    reconnects = true;
                 }
                 Err(error) => {
                     if !warned {

@@ -110,11 +110,9 @@ pub(super) async fn keep(node: Arc<Node>, mut first: Option<Greeted>) {
         match made {
             Ok(link) => {
                 (pause, warned) = (Pause::new(), false);
+                node.figures.reconnects.fetch_add(u64::from(again), Relaxed);
                 let end = run(&node, link, again).await;
                 tracing::warn!(broker = %node.broker, ?end, "subscription link to Redis ended");
-                if again {
-                    node.figures.reconnects.fetch_add(1, Relaxed);
-                }
                 again = true;
                 if end == End::Slow {
                     node.figures.cut_as_slow.fetch_add(1, Relaxed);

@@ -59,6 +59,18 @@ impl Server {
         Self::start(redis_binary(), arguments)
     }
 
+    /// Debian's Sentinel, with these lines of configuration.
+    pub fn sentinel(config: &str) -> Self {
+        let binary = Path::new("/usr/bin/redis-sentinel");
+        assert!(binary.exists(), "redis-sentinel is missing: install Debian's redis-sentinel");
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("sentinel.conf"), config).unwrap();
+        let (port, arguments) = (free_port(), Vec::new());
+        let mut server = Self { binary: binary.into(), arguments, child: None, port, directory };
+        server.resume();
+        server
+    }
+
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }

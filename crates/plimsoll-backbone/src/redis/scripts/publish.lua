@@ -22,8 +22,10 @@ local function append(stream, meta, body, size, ttl, meta_ttl)
   local epoch, s, renew = m[1], tonumber(m[2]), tonumber(m[4])
   if not epoch or not s or not renew or m[3] ~= g then
     epoch, s, renew = ARGV[3], 0, 0
-    redis.call('DEL', stream, meta)
-    redis.call('HSET', meta, 'e', epoch, 'g', g, 's', '0')
+    -- The first write is one that a full server refuses; after it, none is refused.
+    local r = redis.pcall('HSET', meta, 'e', epoch, 'g', g, 's', '0', 'x', '0')
+    if failed(r) then return nil, r.err end
+    redis.call('DEL', stream)
   end
   local offset = number(s + 1)
   local r = redis.pcall('XADD', stream, 'MAXLEN', '=', size, offset .. '-0',

@@ -17,8 +17,8 @@ local m = redis.call('HMGET', meta, 'e', 's', 'g')
 local epoch, top = m[1], m[2]
 if not epoch or not tonumber(top) or m[3] ~= g then
   epoch, top = ARGV[3], '0'
-  redis.call('DEL', stream, meta)
   redis.call('HSET', meta, 'e', epoch, 'g', g, 's', top, 'x', '0')
+  redis.call('DEL', stream)
 end
 if top == '0' then
   redis.call('PEXPIRE', meta, math.min(meta_ttl, tonumber(ARGV[7])))
