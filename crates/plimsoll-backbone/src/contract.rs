@@ -332,8 +332,8 @@ pub trait Backbone: Send + Sync {
     fn subscribe(&self, channels: Vec<Arc<str>>) -> Later<Vec<Result<(), Failure>>>;
 
     /// Deliveries are not wanted any more; some may still come. Never fails: without a link the
-    /// channel is merely not subscribed again. Calls of `subscribe` and `unsubscribe` take effect in
-    /// the order in which their answers are first polled.
+    /// channel is merely not subscribed again. Calls of `subscribe` and `unsubscribe` take effect
+    /// in the order in which their answers are first polled.
     fn unsubscribe(&self, channels: Vec<Arc<str>>) -> Later<()>;
 
     /// Reads histories; an answer for each, in order.
@@ -358,8 +358,7 @@ pub trait Backbone: Send + Sync {
     /// How many are present, without reading who.
     fn presence_stats(&self, channel: Arc<str>) -> Later<Result<Tally, Failure>>;
 
-    /// A nodes' roll call for adapters that ask the nodes themselves (those without a store): the
-    /// nodes that are alive.
+    /// The nodes that are alive, for adapters without a store, which ask the nodes themselves.
     fn note_peers(&self, _nodes: &[NodeId]) {}
 
     /// Sends something through the broker and waits until it is back by the subscription link, on

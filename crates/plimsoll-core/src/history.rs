@@ -17,11 +17,14 @@ pub struct Retention {
     pub meta_ttl_ms: u64,
 }
 
-/// The publications of one channel in the order of their offsets, without holes.
+/// The publications of one channel in the order of their offsets. Its own offsets have no holes;
+/// those of a broker may.
 #[derive(Debug)]
 pub struct Stream {
     epoch: Epoch,
     top: u64,
+    /// Every publication above this offset is kept.
+    floor: u64,
     kept: VecDeque<Arc<Publication>>,
     /// When the stream itself is forgotten, unless it is used before.
     forget_ms: u64,
@@ -49,7 +52,25 @@ impl Stream {
     /// A new life of the stream.
     pub fn new(epoch: Epoch, now_ms: u64, keep: Retention) -> Self {
         let forget_ms = now_ms.saturating_add(keep.meta_ttl_ms.min(limits::EMPTY_STREAM_MS));
-        Self { epoch, top: 0, kept: VecDeque::new(), forget_ms }
+        Self { epoch, top: 0, floor: 0, kept: VecDeque::new(), forget_ms }
+    }
+
+    /// The copy of a stream that a broker keeps: everything above `floor` is in `publications`,
+    /// which have their offsets, ascending.
+    pub fn copy(
+        position: StreamPosition,
+        floor: u64,
+        publications: Vec<Publication>,
+        now_ms: u64,
+        keep: Retention,
+    ) -> Self {
+        let mut stream = Self::new(position.epoch, now_ms, keep);
+        (stream.top, stream.floor) = (floor.min(position.offset), floor.min(position.offset));
+        for publication in publications {
+            stream.extend(publication, now_ms, keep);
+        }
+        stream.top = stream.top.max(position.offset);
+        stream
     }
 
     /// Where the stream stands.
@@ -59,14 +80,22 @@ impl Stream {
 
     /// Gives the publication the next offset and keeps it.
     pub fn append(&mut self, mut p: Publication, now_ms: u64, keep: Retention) -> Arc<Publication> {
-        self.top += 1;
-        p.offset = self.top;
-        p.epoch = (self.top == 1).then_some(self.epoch);
+        p.offset = self.top + 1;
+        self.extend(p, now_ms, keep)
+    }
+
+    /// Keeps the publication, which has its offset already: the next one after the top.
+    pub fn extend(&mut self, mut p: Publication, now_ms: u64, keep: Retention) -> Arc<Publication> {
+        p.previous = self.top;
+        p.epoch = (self.top == 0).then_some(self.epoch);
         p.appended_ms = now_ms;
+        self.top = p.offset;
         let p = Arc::new(p);
         self.expire(now_ms, keep);
-        if self.kept.len() >= keep.size.min(limits::HISTORY_SIZE_MAX) {
-            self.kept.pop_front();
+        while self.kept.len() >= keep.size.min(limits::HISTORY_SIZE_MAX) {
+            if !self.drop_oldest() {
+                break;
+            }
         }
         self.kept.push_back(Arc::clone(&p));
         self.forget_ms = now_ms.saturating_add(keep.meta_ttl_ms.max(keep.ttl_ms));
@@ -78,11 +107,17 @@ impl Stream {
         while let Some(oldest) = self.kept.front()
             && oldest.appended_ms.saturating_add(keep.ttl_ms) <= now_ms
         {
-            self.kept.pop_front();
+            self.drop_oldest();
         }
         if self.kept.is_empty() && self.kept.capacity() > 0 {
             self.kept = VecDeque::new();
         }
+    }
+
+    fn drop_oldest(&mut self) -> bool {
+        let oldest = self.kept.pop_front();
+        self.floor = oldest.as_ref().map_or(self.floor, |p| p.offset);
+        oldest.is_some()
     }
 
     /// When something of this stream expires next, in monotonic milliseconds.
@@ -110,22 +145,25 @@ impl Stream {
     /// Drops all publications; epoch and offset go on.
     pub fn clear(&mut self) {
         self.kept = VecDeque::new();
+        self.floor = self.top;
     }
 
     /// Everything since the client's position, or nothing: recovered when the epoch fits (empty
-    /// fits any) and the kept publications join on to `since.offset` without a hole, within
+    /// fits any) and everything above `since.offset` is kept, within
     /// `limit` and [`limits::RECOVERY_BYTES_MAX`].
     pub fn recover(&self, since: &Since, limit: usize) -> Recovery {
         let refused = Recovery { recovered: false, publications: Vec::new() };
         if !since.epoch.is_empty() && *since.epoch != *self.epoch.as_str() {
             return refused;
         }
-        let Some(missed) = self.top.checked_sub(since.offset) else { return refused };
-        let missed = usize::try_from(missed).unwrap_or(usize::MAX);
-        if missed > limit || missed > self.kept.len() {
+        if since.offset > self.top || since.offset < self.floor {
             return refused;
         }
-        let missed = self.kept.iter().skip(self.kept.len() - missed);
+        let seen = self.kept.partition_point(|p| p.offset <= since.offset);
+        if self.kept.len() - seen > limit {
+            return refused;
+        }
+        let missed = self.kept.iter().skip(seen);
         if missed.clone().map(|p| p.data.len()).sum::<usize>() > limits::RECOVERY_BYTES_MAX {
             return refused;
         }
@@ -177,7 +215,7 @@ impl Stream {
 
 /// A page is cut where its payloads pass the bound; the next one begins there. One publication
 /// is always in it.
-fn within_bytes(mut publications: Vec<Arc<Publication>>) -> Vec<Arc<Publication>> {
+pub fn within_bytes(mut publications: Vec<Arc<Publication>>) -> Vec<Arc<Publication>> {
     let mut bytes = 0;
     let fits = publications.iter().take_while(|p| {
         bytes += p.data.len();
@@ -197,7 +235,8 @@ mod tests {
 
     fn publication(n: u64) -> Publication {
         let data = n.to_string().into_boxed_str();
-        Publication { offset: 0, epoch: None, data, tags: None, info: None, appended_ms: 0 }
+        let (epoch, tags, info) = (None, None, None);
+        Publication { offset: 0, previous: 0, epoch, data, tags, info, appended_ms: 0 }
     }
 
     fn since(offset: u64, epoch: &str) -> Since {

@@ -1,13 +1,15 @@
 //! The home of channels: history, presence and who is interested, on the one worker that owns a
 //! channel. Everything that must have one order for everybody passes here.
 
+mod copy;
 mod due;
 mod exchange;
 mod presence;
 mod signals;
 
+pub use copy::Extended;
 pub use exchange::{
-    Answer, Event, Figures, Outcome, PublishRequest, Request, SubscribeRequest, Subscribed,
+    Answer, Event, Figures, Outcome, PublishRequest, Request, SubscribeRequest, Subscribed, Trace,
 };
 
 use crate::channel::Channels;
@@ -295,6 +297,7 @@ impl Home {
         }
         let publication = Publication {
             offset: 0,
+            previous: 0,
             epoch: None,
             data: request.data,
             tags: request.tags,

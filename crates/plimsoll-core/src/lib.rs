@@ -10,6 +10,7 @@ pub mod history;
 pub mod home;
 pub mod hub;
 pub mod limits;
+pub mod link;
 pub mod map;
 pub mod model;
 pub mod policy;

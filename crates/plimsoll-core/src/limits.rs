@@ -135,6 +135,59 @@ pub const DUE_CHANNELS_PER_TURN: usize = 256;
 /// Channels listed by one API `channels` call.
 pub const CHANNELS_LISTED_MAX: usize = 100_000;
 
+// --- The backbone ---------------------------------------------------------------------------
+
+/// Subscribers of one channel that wait until the node has opened it; one more is error 111.
+pub const OPENING_SUBSCRIBES_MAX: usize = 65_536;
+/// Deliveries of one channel that wait while something before them is read; beyond it the channel
+/// is read again.
+pub const EARLY_ARRIVALS_MAX: usize = 1_024;
+/// Between two attempts to read what is missing in a channel, in milliseconds.
+pub const STALE_RETRY_MS: u64 = 1_000;
+
+/// Channels of one worker of which deliveries were dropped, by name; beyond it all are read again.
+pub const MISSED_CHANNELS_MAX: usize = 4_096;
+/// Calls of one worker to the backbone that the bridge has not taken.
+pub const BACKBONE_CALLS_MAX: usize = 65_536;
+/// Publications that wait for the backbone; one more is refused.
+pub const BACKBONE_QUEUE_MAX: usize = 65_536;
+/// How long a publication waits to be sent, in milliseconds; then it is refused.
+pub const BACKBONE_QUEUE_MS: u64 = 500;
+/// From a call to the backbone to its answer, in milliseconds: a publisher knows within a second.
+pub const BACKBONE_CALL_MS: u64 = 1_000;
+/// Publications of one call.
+pub const BACKBONE_BATCH_MAX: usize = 256;
+/// Calls with publications on their way at one time. More gain nothing: the next batch is larger.
+pub const BACKBONE_BATCHES_MAX: usize = 8;
+/// Channels opened, or read again, by one call.
+pub const BACKBONE_OPENS_MAX: usize = 256;
+/// Such calls on their way at one time: a node that comes back must not drown the backbone.
+pub const BACKBONE_READS_MAX: usize = 4;
+/// Channels that wait to be opened or read; one more is refused.
+pub const BACKBONE_OPENS_WAITING_MAX: usize = 1_000_000;
+/// Questions of clients (history, presence) to the backbone at one time; one more is error 111.
+pub const BACKBONE_QUERIES_MAX: usize = 1_024;
+/// Publications read at once to fill a hole; the rest follows.
+pub const BACKBONE_PAGE_MAX: usize = 1_000;
+/// Joins and leaves that wait to be noted; beyond it the oldest are left to the next comparison.
+pub const PRESENCE_WAITING_MAX: usize = 65_536;
+/// How long a member's entry outlives its node, in milliseconds.
+pub const PRESENCE_LEASE_MS: u64 = 60_000;
+/// Default of `backbone.linger`: how long a channel without subscribers stays subscribed.
+pub const BACKBONE_LINGER_MS: u64 = 5_000;
+/// Between two signs of life of a node, in milliseconds.
+pub const HEARTBEAT_MS: u64 = 2_000;
+/// Default of `backbone.node_lease`: silence after which a node is taken for gone, in milliseconds.
+pub const NODE_LEASE_MS: u64 = 30_000;
+/// Nodes of a cluster.
+pub const NODES_MAX: usize = 1_000;
+/// Messages of nodes that wait to be read; one more is dropped, and counted.
+pub const CONTROL_WAITING_MAX: usize = 4_096;
+/// Bytes of a message between nodes.
+pub const CONTROL_BYTES_MAX: usize = 512 * 1024;
+/// How long the API waits for all nodes, in milliseconds.
+pub const SURVEY_MS: u64 = 1_500;
+
 // --- Idempotency ----------------------------------------------------------------------------
 
 /// How long an idempotency key is remembered, in milliseconds (Centrifugo's 5 minutes).

@@ -127,6 +127,8 @@ pub struct ClientInfo {
 pub struct Publication {
     /// Position in the stream, from 1; 0 = the channel keeps no history.
     pub offset: u64,
+    /// The offset of the one before it; 0 = it is the first, or there are none.
+    pub previous: u64,
     /// Life of the stream; told with offset 1.
     pub epoch: Option<Epoch>,
     /// Raw JSON.

@@ -6,6 +6,7 @@
 //! mere counts; when they were given up, that is told too, so that nobody trusts an old roster.
 
 mod changes;
+mod connected;
 
 pub use changes::{Added, Change, Changes};
 

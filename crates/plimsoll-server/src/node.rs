@@ -1,5 +1,7 @@
 //! A running node: what is started where, and what its parts share.
 
+use crate::bridge::{self, Bridge, CallBoxes};
+use crate::cluster::{Cluster, Connected};
 use crate::config::Config;
 use crate::control::capacity::Capacity;
 use crate::load::process;
@@ -9,8 +11,10 @@ use crate::telemetry::stats::WorkerStats;
 use crate::worker::core::Shared;
 use crate::worker::driver::{self, Setup};
 use crate::worker::letter::{Letter, Order, Report};
-use crate::worker::mailbox::Mailbox;
+use crate::worker::mailbox::{Mailbox, Sleeper};
+use plimsoll_backbone::NodeId;
 use plimsoll_core::limits;
+use plimsoll_core::link::Call;
 use plimsoll_core::model::home_of;
 use plimsoll_overload::signals::descriptors_reserved;
 use rustix::fd::OwnedFd;
@@ -22,7 +26,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 /// A socket that is not a WebSocket, with the bytes already read from it.
 pub struct HandedOff {
@@ -99,6 +103,8 @@ pub struct Links {
     pub population: Arc<Population>,
     /// Places for sockets.
     pub room: Arc<SocketRoom>,
+    /// Boxes for what workers ask the backbone, by worker; `None` = there is none.
+    pub calls: Option<Vec<Arc<Mailbox<Call>>>>,
 }
 
 /// Callers of the control runtime that wait for reports.
@@ -220,6 +226,8 @@ pub struct Node {
     pub name: String,
     /// A random id of this run.
     pub uid: String,
+    /// The other nodes, if there is a backbone.
+    pub cluster: Option<Arc<Cluster>>,
     /// Zero of the monotonic clock.
     pub started: Instant,
     /// Unix seconds of the start.
@@ -235,6 +243,71 @@ pub struct Parts {
     pub workers: Vec<JoinHandle<io::Result<()>>>,
     /// Sockets for the HTTP server.
     pub handed_off: mpsc::Receiver<HandedOff>,
+    /// Boxes of what workers ask the backbone.
+    pub calls: Option<CallBoxes>,
+}
+
+/// Who this run of a node is.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// 32 random hexadecimal digits.
+    pub uid: String,
+    /// Name in `info` and logs.
+    pub name: String,
+    /// Zero of the monotonic clock.
+    pub started: Instant,
+}
+
+impl Identity {
+    /// A new one. Without a configured name one is made up.
+    pub fn new(name: &str) -> Self {
+        let uid = format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
+        let name = match name {
+            "" => format!("plimsoll-{}", uid.get(..8).unwrap_or_default()),
+            name => name.to_owned(),
+        };
+        Self { uid, name, started: Instant::now() }
+    }
+
+    /// The id that other nodes know it by: the first half of the digits.
+    pub fn node(&self) -> NodeId {
+        NodeId::parse(self.uid.get(..16).unwrap_or_default()).unwrap_or_default()
+    }
+}
+
+/// Boxes by reader and writer; the last writers are the control runtime and the bridge.
+fn boxes_of(alarms: &[(Arc<OwnedFd>, Arc<Sleeper>)]) -> Vec<Vec<Arc<Mailbox<Letter>>>> {
+    let boxes_of_one = |(_, sleeper): &(Arc<OwnedFd>, Arc<Sleeper>)| {
+        let one = || Mailbox::new(limits::MAILBOX_LETTERS_MAX, Arc::clone(sleeper));
+        (0..alarms.len() + 2).map(|_| Arc::new(one())).collect()
+    };
+    alarms.iter().map(boxes_of_one).collect()
+}
+
+fn cluster_of(
+    connected: Connected,
+    bell: Arc<Notify>,
+    to_workers: Vec<Arc<Mailbox<Letter>>>,
+    config: &Config,
+    shared: &Shared,
+    tickets: &Arc<Tickets>,
+    started: Instant,
+) -> Arc<Cluster> {
+    let Connected { backbone, inlet, wire } = connected;
+    inlet.post.attach(to_workers);
+    let client = &config.policy.client;
+    let bridge = Bridge::new(bridge::Parts {
+        backbone,
+        inlet,
+        channels: Arc::clone(&shared.channels),
+        tickets: Arc::clone(tickets),
+        recovery_limit: client.recovery_max_publication_limit,
+        history_limit: client.history_max_publication_limit,
+        started,
+        bell,
+    });
+    let (kind, lease_ms) = (config.backbone.kind.name(), config.backbone.node_lease_ms);
+    Arc::new(Cluster::new(bridge, wire, kind, lease_ms))
 }
 
 impl Node {
@@ -245,28 +318,25 @@ impl Node {
         watch: Watch,
         shared: Arc<Shared>,
         listeners: Vec<TcpListener>,
+        identity: Identity,
+        connected: Option<(Connected, CallBoxes)>,
     ) -> io::Result<(Arc<Self>, Parts)> {
         let count = shared.workers;
         let (handed_off_to, handed_off) = mpsc::channel(limits::HANDOFF_QUEUE_MAX);
         let population = Arc::<Population>::default();
         let tickets = Arc::<Tickets>::default();
+        let (connected, calls) = connected.unzip();
         let links = Links {
             handed_off: handed_off_to,
             tickets: Arc::clone(&tickets),
             population: Arc::clone(&population),
             room: Arc::new(SocketRoom::new(process::descriptor_limit(), count)),
+            calls: calls.as_ref().map(|calls| calls.boxes.clone()),
         };
         let stats: Vec<_> = (0..count).map(|_| Arc::<WorkerStats>::default()).collect();
         let alarms = (0..count).map(|_| driver::alarm()).collect::<io::Result<Vec<_>>>()?;
-        // boxes[reader][writer]; the last writer is the control runtime.
-        let boxes: Vec<Vec<Arc<Mailbox<Letter>>>> = alarms
-            .iter()
-            .map(|(_, sleeper)| {
-                let one = || Mailbox::new(limits::MAILBOX_LETTERS_MAX, Arc::clone(sleeper));
-                (0..=count).map(|_| Arc::new(one())).collect()
-            })
-            .collect();
-        let started = Instant::now();
+        let boxes = boxes_of(&alarms);
+        let started = identity.started;
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let mut workers = Vec::with_capacity(count);
         for (id, (listener, (alarm, sleeper))) in listeners.into_iter().zip(&alarms).enumerate() {
@@ -285,11 +355,11 @@ impl Node {
             let name = format!("worker-{id}");
             workers.push(std::thread::Builder::new().name(name).spawn(|| driver::run(setup))?);
         }
-        let uid = format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
-        let name = match config.server.name.as_str() {
-            "" => format!("plimsoll-{}", uid.get(..8).unwrap_or_default()),
-            name => name.to_owned(),
-        };
+        let cluster = connected.map(|connected| {
+            let bell = calls.as_ref().map(|c| Arc::clone(&c.bell)).unwrap_or_default();
+            let to_workers = boxes.iter().map(|b| Arc::clone(&b[count + 1])).collect();
+            cluster_of(connected, bell, to_workers, &config, &shared, &tickets, started)
+        });
         let node = Self {
             capacity,
             live: Live::default(),
@@ -297,8 +367,9 @@ impl Node {
             stats,
             population,
             shared,
-            name,
-            uid,
+            name: identity.name,
+            uid: identity.uid,
+            cluster,
             started,
             started_unix_s: unix.as_secs(),
             boxes: boxes.iter().map(|b| Arc::clone(&b[count])).collect(),
@@ -306,7 +377,7 @@ impl Node {
             stopping: AtomicBool::new(false),
             config,
         };
-        Ok((Arc::new(node), Parts { workers, handed_off }))
+        Ok((Arc::new(node), Parts { workers, handed_off, calls }))
     }
 
     /// Asks the home of a channel.

@@ -61,7 +61,8 @@ impl Lists {
         }
         // Who pulls a banned crate in is known to `cargo deny` only; here any wrapper will do
         // to let it pass, and there are few.
-        if self.banned.iter().any(|(b, wrappers)| b == name && wrappers.is_empty()) {
+        let banned = self.banned.iter().any(|(b, wrappers)| b == name && wrappers.is_empty());
+        if banned && is_built(name) {
             found.problem(format!("{name}: is banned by deny.toml"));
         }
         let source = package["source"].as_str().unwrap_or_default();
@@ -112,6 +113,13 @@ fn one(words: &[&str], at: &mut usize, licences: &[String]) -> bool {
         *at += 2;
     }
     licences.contains(&name)
+}
+
+/// `cargo metadata` lists optional crates that a weak feature (`ring?/alloc`) only mentions.
+fn is_built(name: &str) -> bool {
+    let mut tree = shell::cargo();
+    tree.args(["tree", "--workspace", "--target", "all", "--edges", "normal,build", "-i", name]);
+    shell::capture(&mut tree).map_or(true, |shown| !shown.trim().is_empty())
 }
 
 #[cfg(test)]

@@ -72,6 +72,17 @@ pub struct PublishRequest {
     pub skip_history: bool,
     /// Suppress unless above the last version of the same epoch.
     pub version: Option<(u64, Box<str>)>,
+    /// Where it comes from, for tracing.
+    pub trace: Option<Box<Trace>>,
+}
+
+/// W3C trace context of a publication.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trace {
+    /// `traceparent`.
+    pub parent: Box<str>,
+    /// `tracestate`.
+    pub state: Option<Box<str>>,
 }
 
 /// The home's answer.
@@ -122,6 +133,8 @@ pub enum Event {
     Publication(Arc<Publication>),
     /// Who came or went, or how many are there: for those that want joins and leaves.
     Presence(Told),
+    /// Publications are missing and cannot be had any more: who follows positions is told.
+    Lost,
 }
 
 /// Answer and event of one request. The answer goes first, then the event, then what

@@ -113,7 +113,7 @@ impl Home {
 
     /// Is this typing notice left out: at this load, in so large a room, or so soon after the
     /// last one of the same user? The one before says the same, and still holds.
-    pub(super) fn leaves_out(&mut self, name: &str, request: &PublishRequest, now_ms: u64) -> bool {
+    pub(crate) fn leaves_out(&mut self, name: &str, request: &PublishRequest, now_ms: u64) -> bool {
         let Some(channel) = self.channels.get_mut(name) else { return false };
         let subscribers: u32 = channel.interest.iter().sum();
         if subscribers == 0 {
@@ -136,5 +136,5 @@ impl Home {
 
 fn of_server(data: Box<str>, now_ms: u64) -> Arc<Publication> {
     let (epoch, tags, info) = (None, None, None);
-    Arc::new(Publication { offset: 0, epoch, data, tags, info, appended_ms: now_ms })
+    Arc::new(Publication { offset: 0, previous: 0, epoch, data, tags, info, appended_ms: now_ms })
 }

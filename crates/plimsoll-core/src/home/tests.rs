@@ -52,6 +52,7 @@ fn told(h: &mut Home) -> Vec<String> {
             format!("{} of {}{resync}", t.clients, t.users)
         }
         Event::Publication(p) => p.data.to_string(),
+        Event::Lost => "lost".into(),
     };
     events.map(text).collect()
 }

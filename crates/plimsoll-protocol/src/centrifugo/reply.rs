@@ -339,6 +339,7 @@ mod tests {
         let epoch = Epoch::from_random(0);
         let p = Publication {
             offset: 1,
+            previous: 0,
             epoch: Some(epoch),
             data: r#"{"t":"hi"}"#.into(),
             tags: Some(r#"{"k":"v"}"#.into()),

@@ -12,7 +12,7 @@ use plimsoll_overload::level::{GAP_MIN, Level};
 use plimsoll_overload::overrides::{ACCEPT_VARIABLE, LEVEL_VARIABLE};
 
 use super::table::NAMESPACES;
-use super::{Config, ConfigError, Place};
+use super::{BackboneConfig, BackboneKind, Config, ConfigError, Place};
 use crate::auth::{Secret, TokenConfig, TokenSettings, Verifier};
 use crate::load::webhook::Target;
 
@@ -20,6 +20,8 @@ use crate::load::webhook::Target;
 const HMAC_SECRET_BYTES_MIN: usize = 32;
 /// Shorter keys can be tried out.
 const KEY_BYTES_MIN: usize = 16;
+/// Longest prefix of keys at a broker.
+const PREFIX_BYTES_MAX: usize = 64;
 /// Longest of the texts that divide channel names.
 const BOUNDARY_BYTES_MAX: usize = 8;
 /// Secrets of examples that the whole world knows.
@@ -50,6 +52,7 @@ pub(super) fn check(config: &mut Config, places: &BTreeMap<String, Place>) -> Ve
     checker.overload(config);
     checker.levels(config);
     checker.tiers(config);
+    checker.backbone(config);
     for options in all_options(config) {
         // Centrifugo's way to say "the default".
         if options.history_meta_ttl_ms == 0 {
@@ -255,6 +258,56 @@ impl Checker<'_> {
             self.warn(format!(
                 "{LEVEL_VARIABLE} and {ACCEPT_VARIABLE} do nothing while overload.enabled = false"
             ));
+        }
+    }
+
+    fn backbone(&mut self, config: &Config) {
+        let backbone = &config.backbone;
+        let fits = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
+        let prefix = &backbone.prefix;
+        if prefix.is_empty() || prefix.len() > PREFIX_BYTES_MAX || !prefix.bytes().all(fits) {
+            self.fail("backbone.prefix", "must have 1 to 64 letters, digits, `_` or `-`");
+        }
+        self.secret("backbone.signing_key", &backbone.signing_key, KEY_BYTES_MIN);
+        match backbone.kind {
+            BackboneKind::Memory if *backbone != BackboneConfig::default() => {
+                self.warn("backbone has settings but backbone.kind is `memory`: they do nothing");
+            }
+            BackboneKind::Redis | BackboneKind::RedisCluster => {
+                let redis = &backbone.redis;
+                if redis.addresses.is_empty() && redis.sentinels.is_empty() {
+                    self.fail("backbone.redis.addresses", "must name a server");
+                }
+                if backbone.kind == BackboneKind::RedisCluster && !redis.sentinels.is_empty() {
+                    self.fail("backbone.redis.sentinels", "a Cluster has no Sentinels");
+                }
+                let one = backbone.kind == BackboneKind::Redis && redis.sentinels.is_empty();
+                if one && redis.addresses.len() > 1 {
+                    self.fail("backbone.redis.addresses", "more than one is a Cluster's");
+                }
+            }
+            BackboneKind::Nats | BackboneKind::JetStream if backbone.nats.urls.is_empty() => {
+                self.fail("backbone.nats.urls", "must name a server");
+            }
+            _ => {}
+        }
+        if backbone.kind == BackboneKind::Nats {
+            self.no_history(config);
+        }
+    }
+
+    /// NATS without JetStream keeps nothing.
+    fn no_history(&mut self, config: &Config) {
+        let channel = &config.policy.channel;
+        let named = channel.namespaces.iter().map(|n| (n.name.as_str(), &n.options));
+        for (name, options) in named.chain([("", &channel.without_namespace)]) {
+            if options.has_history() {
+                let message = format!(
+                    "namespace `{name}` has history, and backbone.kind `nats` keeps none: use \
+                     `jetstream`, or set history_size = 0"
+                );
+                self.fail("backbone.kind", message);
+            }
         }
     }
 

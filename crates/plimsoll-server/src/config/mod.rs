@@ -3,6 +3,7 @@
 //! [`Config`] only ever holds values that were checked; everything else of this module is how
 //! they get there. Reading is pure: texts are arguments.
 
+mod backbone_table;
 mod check;
 mod doc;
 mod error;
@@ -233,6 +234,146 @@ impl Default for OverloadConfig {
     }
 }
 
+/// Which broker connects the nodes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BackboneKind {
+    /// None: one node.
+    #[default]
+    Memory,
+    /// One Redis or Valkey, or a master that Sentinels name.
+    Redis,
+    /// A Redis or Valkey Cluster.
+    RedisCluster,
+    /// NATS: no history.
+    Nats,
+    /// NATS with JetStream.
+    JetStream,
+}
+
+impl BackboneKind {
+    /// In the order of [`BackboneKind::NAMES`].
+    pub const ALL: [Self; 5] =
+        [Self::Memory, Self::Redis, Self::RedisCluster, Self::Nats, Self::JetStream];
+    /// As in the configuration.
+    pub const NAMES: [&str; 5] = ["memory", "redis", "redis_cluster", "nats", "jetstream"];
+
+    /// As in the configuration.
+    pub fn name(self) -> &'static str {
+        Self::NAMES.get(self as usize).copied().unwrap_or_default()
+    }
+}
+
+/// The broker between nodes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BackboneConfig {
+    /// Which one.
+    pub kind: BackboneKind,
+    /// What all keys, channels and subjects begin with.
+    pub prefix: String,
+    /// Signs what nodes say to each other; unset = nothing is signed.
+    pub signing_key: Secret,
+    /// How long a channel without subscribers stays subscribed, in milliseconds.
+    pub linger_ms: u64,
+    /// A node that is silent for so long is taken for gone, in milliseconds.
+    pub node_lease_ms: u64,
+    /// Between two probes of a silent link, in milliseconds.
+    pub probe_interval_ms: u64,
+    /// Redis, Valkey, and their Clusters.
+    pub redis: RedisConfig,
+    /// NATS and JetStream.
+    pub nats: NatsConfig,
+}
+
+/// Redis, Valkey, Sentinel, Cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RedisConfig {
+    /// `redis://host:port/db`, or `rediss://` for TLS; of a Cluster, one or more of its nodes.
+    pub addresses: Vec<String>,
+    /// ACL user; empty = the default user.
+    pub user: String,
+    /// Its password; unset = none.
+    pub password: Secret,
+    /// File with the certificates that are trusted; empty = those of the system.
+    pub ca_file: String,
+    /// Sentinels, as `host:port`; empty = no Sentinel.
+    pub sentinels: Vec<String>,
+    /// What the Sentinels call the master.
+    pub sentinel_master: String,
+    /// User at the Sentinels.
+    pub sentinel_user: String,
+    /// Password at the Sentinels.
+    pub sentinel_password: Secret,
+    /// Parts into which a Cluster's channels are divided. The same on all nodes, for ever.
+    pub partitions: u64,
+}
+
+impl Default for RedisConfig {
+    fn default() -> Self {
+        Self {
+            addresses: vec!["redis://127.0.0.1:6379".into()],
+            user: String::new(),
+            password: Secret::default(),
+            ca_file: String::new(),
+            sentinels: Vec::new(),
+            sentinel_master: "mymaster".into(),
+            sentinel_user: String::new(),
+            sentinel_password: Secret::default(),
+            partitions: 128,
+        }
+    }
+}
+
+/// NATS and JetStream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NatsConfig {
+    /// `nats://host:port`, or `tls://`; several of one cluster.
+    pub urls: Vec<String>,
+    /// User; empty = none.
+    pub user: String,
+    /// Its password.
+    pub password: Secret,
+    /// Token instead of a user.
+    pub token: Secret,
+    /// File with credentials (JWT and seed); empty = none.
+    pub credentials_file: String,
+    /// File with the certificates that are trusted; empty = those of the system.
+    pub ca_file: String,
+    /// Copies of each JetStream message.
+    pub replicas: u64,
+    /// JetStream keeps messages in memory, not in files.
+    pub memory_storage: bool,
+}
+
+impl Default for NatsConfig {
+    fn default() -> Self {
+        Self {
+            urls: vec!["nats://127.0.0.1:4222".into()],
+            user: String::new(),
+            password: Secret::default(),
+            token: Secret::default(),
+            credentials_file: String::new(),
+            ca_file: String::new(),
+            replicas: 1,
+            memory_storage: false,
+        }
+    }
+}
+
+impl Default for BackboneConfig {
+    fn default() -> Self {
+        Self {
+            kind: BackboneKind::Memory,
+            prefix: "plimsoll".into(),
+            signing_key: Secret::default(),
+            linger_ms: plimsoll_core::limits::BACKBONE_LINGER_MS,
+            node_lease_ms: plimsoll_core::limits::NODE_LEASE_MS,
+            probe_interval_ms: 5_000,
+            redis: RedisConfig::default(),
+            nats: NatsConfig::default(),
+        }
+    }
+}
+
 /// The checked configuration. `Default` is safe: nobody gets in.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Config {
@@ -252,6 +393,8 @@ pub struct Config {
     pub capacity: CapacityConfig,
     /// The load line.
     pub overload: OverloadConfig,
+    /// The broker between nodes.
+    pub backbone: BackboneConfig,
     /// What is allowed but should be looked at, each a sentence.
     pub warnings: Vec<String>,
 }

@@ -7,6 +7,7 @@ use plimsoll_core::quota::Quota;
 use plimsoll_core::tier::{Tier, TierOptions};
 use plimsoll_overload::feature::{Class, Feature};
 
+use super::backbone_table::BACKBONE_KEYS;
 use super::key::{At, Key, Kind, Number};
 use super::load_table::LOAD_KEYS;
 use super::{Config, ErrorMode, LogFormat, LogLevel};
@@ -439,7 +440,7 @@ pub(super) fn slots() -> Vec<(String, Slot)> {
         let keys = TOKEN_KEYS.iter();
         slots.extend(keys.map(|key| (format!("{section}.{}", key.path), Slot::Token(key, at))));
     };
-    for key in KEYS.iter().chain(LOAD_KEYS) {
+    for key in KEYS.iter().chain(LOAD_KEYS).chain(BACKBONE_KEYS) {
         if key.path == "client.subscription_token.enabled" {
             token(&mut slots, "client.token", |c| &mut c.token.connection);
         }

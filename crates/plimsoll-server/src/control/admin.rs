@@ -73,7 +73,8 @@ fn allowed(request: &Request<Incoming>, node: &Node) -> bool {
     admin.insecure || admin.key.matches(given)
 }
 
-/// Ready means that every worker answers a letter, not that a flag is set.
+/// Ready means that every worker answers a letter, and that something sent through the backbone
+/// comes back; not that a flag is set.
 async fn ready(node: &Node) -> Reply {
     if node.is_stopping() {
         return text(StatusCode::SERVICE_UNAVAILABLE, "stopping\n");
@@ -84,7 +85,12 @@ async fn ready(node: &Node) -> Reply {
             if reports.len() == node.stats.len()
                 && reports.iter().all(|r| matches!(r, Report::Echo)) =>
         {
-            json(StatusCode::OK, "{}")
+            match &node.cluster {
+                Some(cluster) if !cluster.bridge.probe().await => {
+                    text(StatusCode::SERVICE_UNAVAILABLE, "the backbone does not answer\n")
+                }
+                _ => json(StatusCode::OK, "{}"),
+            }
         }
         _ => text(StatusCode::SERVICE_UNAVAILABLE, "a worker does not answer\n"),
     }

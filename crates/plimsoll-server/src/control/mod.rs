@@ -2,7 +2,7 @@
 //! thread of its own) the admin listener.
 
 mod admin;
-mod api;
+pub(crate) mod api;
 pub mod capacity;
 mod http;
 mod overload;
@@ -10,13 +10,15 @@ mod pages;
 mod status;
 
 use crate::auth::Verifier;
-use crate::config::Config;
+use crate::cluster;
+use crate::config::{BackboneKind, Config};
 use crate::load::watch::Watch;
-use crate::node::{Node, Parts};
+use crate::node::{Identity, Node, Parts};
 use crate::telemetry::machine::worker_count;
 use crate::worker::accounts::Accounts;
-use crate::worker::core::{LoadLine, Shared};
+use crate::worker::core::{self, LoadLine, Shared};
 use crate::worker::listener::listen;
+use plimsoll_backbone::NodeId;
 use plimsoll_core::channel::Channels;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -40,6 +42,9 @@ pub enum StartError {
     /// The file of capacities cannot be used.
     #[error("{0}")]
     Capacity(#[from] capacity::CapacityError),
+    /// The node did not become part of its cluster.
+    #[error(transparent)]
+    Cluster(#[from] cluster::StartError),
     /// The system refused something.
     #[error("{0}")]
     System(#[from] io::Error),
@@ -82,20 +87,36 @@ pub fn run(
         config.allow_own_pages();
     }
     let addresses = Addresses { clients: config.server.listen, admin: admin.local_addr()? };
-    let shared = shared_of(&config, workers)?;
+    let identity = Identity::new(&config.server.name);
+    let (connected, backbone) = match config.backbone.kind {
+        BackboneKind::Memory => (None, None),
+        _ => {
+            let (node, started) = (identity.node(), identity.started);
+            let (c, thread) = cluster::start(&config, node, &identity.name, workers, started)?;
+            (Some(c), Some(thread))
+        }
+    };
+    let shared = shared_of(&config, workers, identity.node())?;
     let watch =
         Watch::new(&config, &capacity).map_err(|e| StartError::Config(format!("overload: {e}")))?;
     watch.begin(&shared.line);
-    let (node, parts) = Node::start(config, capacity, watch, shared, listeners)?;
+    let (node, parts) =
+        Node::start(config, capacity, watch, shared, listeners, identity, connected)?;
     spawn_admin(admin, Arc::clone(&node))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     ready(addresses);
     tracing::info!(clients = %addresses.clients, admin = %addresses.admin, node = %node.name,
         workers = node.stats.len(), "started");
-    runtime.block_on(until_stopped(node, parts, development))
+    runtime.block_on(until_stopped(node, parts, backbone, development))
 }
 
-async fn until_stopped(node: Arc<Node>, parts: Parts, development: bool) -> Result<(), StartError> {
+async fn until_stopped(
+    node: Arc<Node>,
+    parts: Parts,
+    backbone: Option<cluster::Thread>,
+    development: bool,
+) -> Result<(), StartError> {
+    let running = backbone.zip(parts.calls).map(|(b, calls)| b.begin(Arc::clone(&node), calls));
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let http = http::serve_handed_off(parts.handed_off, Arc::clone(&node), development);
@@ -112,11 +133,15 @@ async fn until_stopped(node: Arc<Node>, parts: Parts, development: bool) -> Resu
             _ => return Err(io::Error::other("a worker ended by a panic").into()),
         }
     }
+    if let Some(running) = running {
+        let thread = running.stop();
+        let _ = tokio::task::spawn_blocking(|| thread.join()).await;
+    }
     tracing::info!("stopped");
     Ok(())
 }
 
-fn shared_of(config: &Config, workers: usize) -> Result<Arc<Shared>, StartError> {
+fn shared_of(config: &Config, workers: usize, node: NodeId) -> Result<Arc<Shared>, StartError> {
     let tokens = Verifier::new(&config.token).map_err(|e| StartError::Config(e.to_string()))?;
     let channels = Channels::new(config.policy.channel.clone()).map_err(StartError::Config)?;
     Ok(Arc::new(Shared {
@@ -126,6 +151,8 @@ fn shared_of(config: &Config, workers: usize) -> Result<Arc<Shared>, StartError>
         tokens: Box::new(tokens),
         workers,
         line: LoadLine::default(),
+        cluster: (config.backbone.kind != BackboneKind::Memory)
+            .then_some(core::Cluster { node: node.0, linger_ms: config.backbone.linger_ms }),
     }))
 }
 

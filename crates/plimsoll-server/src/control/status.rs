@@ -7,6 +7,7 @@ use crate::node::Node;
 use crate::telemetry::live::Sample;
 use plimsoll_capacity::headroom::Load;
 use plimsoll_core::tier::Tier;
+use plimsoll_overload::signals::BackboneState;
 use serde_json::{Map, Value, json};
 
 /// What is lost when this node ends.
@@ -31,6 +32,7 @@ pub fn render(node: &Node) -> String {
             })
         })
         .collect();
+    let backbone = node.cluster.as_ref().map(|c| c.bridge.backbone.status());
     let channels: u64 = node.stats.iter().map(|s| s.channels_home.get()).sum();
     let status = json!({
         "version": env!("CARGO_PKG_VERSION"),
@@ -54,9 +56,45 @@ pub fn render(node: &Node) -> String {
         "cost": cost(&sample, &node.capacity),
         "capacity": capacity(&node.capacity),
         "fingerprint": node.capacity.here,
-        "loss_window": LOSS_WINDOW,
+        "loss_window": backbone.as_ref().map_or(LOSS_WINDOW, |b| b.loss_window.as_str()),
+        "backbone": backbone.as_ref().map(|b| self::backbone(node, b)),
     });
     format!("{status:#}\n")
+}
+
+/// The backbone and the other nodes.
+fn backbone(node: &Node, status: &plimsoll_backbone::Status) -> Value {
+    let Some(cluster) = &node.cluster else { return Value::Null };
+    let figures = &cluster.bridge.figures;
+    let brokers = status.brokers.iter().map(|b| {
+        json!({
+            "broker": b.broker,
+            "up": b.up,
+            "reconnects": b.reconnects,
+            "resubscribes": b.resubscribes,
+            "gaps": b.gaps,
+            "cut_as_slow": b.cut_as_slow,
+            "deliveries": b.deliveries,
+            "in_flight": b.in_flight,
+        })
+    });
+    let peers = cluster.peers();
+    let nodes = peers.iter().map(|(id, name, _)| json!({ "uid": id.to_string(), "name": name }));
+    json!({
+        "kind": cluster.kind,
+        "state": match cluster.bridge.state() {
+            BackboneState::Up => "up",
+            BackboneState::Probing => "probing",
+            BackboneState::Down => "down",
+        },
+        "server": status.server,
+        "brokers": brokers.collect::<Vec<_>>(),
+        "published": figures.published.get(),
+        "refused": figures.refused.get() + figures.broken.get(),
+        "unknown": figures.unknown.get(),
+        "received": figures.received.get(),
+        "other_nodes": nodes.collect::<Vec<_>>(),
+    })
 }
 
 /// Connections by tier; null while tiers are off.

@@ -2,8 +2,9 @@
 
 use super::lag::Lag;
 use super::{MemoryReadings, Readings};
+use crate::bridge::PUBLISH_MS;
 use crate::telemetry::stats::{CellOf, WorkerStats};
-use plimsoll_overload::signals::Signals;
+use plimsoll_overload::signals::{BackboneState, Signals};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -18,6 +19,10 @@ const OTHERS_LAG_MS_MAX: f64 = 16.0;
 const LAG_SAMPLES: usize = 4;
 /// Samples over which refused work is counted: 1 s.
 const SHED_SAMPLES: usize = 4;
+/// Samples over which the latency of the backbone is measured: 3 s.
+const LATENCY_SAMPLES: usize = 12;
+/// What a latency above the histogram's last bound counts as, in milliseconds.
+const BEYOND_MS: f64 = 1_000.0;
 /// Memory used at least so far for an event at the limit to count. The kernel drops page cache
 /// there too, which says nothing of us.
 const EVENTS_USED_RATIO_MIN: f64 = 0.80;
@@ -49,6 +54,8 @@ pub struct Counted {
     pub oldest_frame_age_ms: u64,
     /// Publications accepted and refused since the start.
     pub publications: (u64, u64),
+    /// The backbone: its state, and publications by latency since the start.
+    pub backbone: Option<(BackboneState, [u64; PUBLISH_MS.len() + 1])>,
 }
 
 impl Counted {
@@ -73,6 +80,7 @@ impl Counted {
                 .max()
                 .unwrap_or(0),
             publications: (sum(|w| &w.publications), sum(|w| &w.publications_refused)),
+            backbone: None,
         }
     }
 }
@@ -103,6 +111,8 @@ pub struct Gauge {
     lags: VecDeque<Option<f64>>,
     /// Publications accepted and refused, of a second.
     publications: VecDeque<(u64, u64)>,
+    /// Publications to the backbone by latency, since the start.
+    publishing: VecDeque<[u64; PUBLISH_MS.len() + 1]>,
     /// Time and bytes of the sample before.
     before: Option<(f64, u64)>,
 }
@@ -145,10 +155,26 @@ impl Gauge {
             connects_total: Some(counted.connects.0),
             connects_back_total: Some(counted.connects.1),
             shed_ratio: self.shed(counted.publications),
-            // There is no backbone yet: nothing is said of one.
-            backbone_latency_p99_ms: None,
-            backbone_state: None,
+            backbone_latency_p99_ms: self.backbone_latency(counted),
+            backbone_state: counted.backbone.as_ref().map(|(state, _)| *state),
         }
+    }
+
+    /// 99th percentile over 3 s, by the bounds of the histogram; `None` = nothing was published.
+    fn backbone_latency(&mut self, counted: &Counted) -> Option<f64> {
+        let (_, counts) = counted.backbone.as_ref()?;
+        push(&mut self.publishing, *counts, LATENCY_SAMPLES);
+        let (first, last) = (self.publishing.front()?, self.publishing.back()?);
+        let now: Vec<u64> = last.iter().zip(first).map(|(l, f)| l.saturating_sub(*f)).collect();
+        let all: u64 = now.iter().sum();
+        let mut above = all;
+        for (count, bound) in now.iter().zip(PUBLISH_MS.iter().chain([&BEYOND_MS])) {
+            above -= count;
+            if all > 0 && above * 100 <= all {
+                return Some(*bound);
+            }
+        }
+        None
     }
 
     /// Share of the periods of 3 s in which the quota ran out.

@@ -179,7 +179,10 @@ impl Watch {
 
     fn sample(&self, node: &Node, readings: &Readings) -> Outbox {
         let now_us = node.started.elapsed().as_micros() as u64;
-        let counted = Counted::of(&node.stats, node.population.connections(), now_us);
+        let counted = Counted {
+            backbone: node.cluster.as_ref().map(|c| c.bridge.pulse()),
+            ..Counted::of(&node.stats, node.population.connections(), now_us)
+        };
         let mut state = self.lock();
         let signals = state.gauge.signals(readings, &counted);
         let grown = |n: Option<f64>| n.unwrap_or_default() as u64;

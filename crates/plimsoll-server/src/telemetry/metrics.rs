@@ -1,7 +1,12 @@
 //! `/metrics`: every metric declared once, in Prometheus' text form.
 
+mod backbone;
+mod text;
+
 use super::live::Sample;
 use super::stats::{CellOf, Histogram, WorkerStats};
+use crate::bridge::BridgeFigures;
+use crate::cluster::Cluster;
 use crate::load::process;
 use crate::load::signals;
 use crate::load::watch::View;
@@ -10,7 +15,7 @@ use plimsoll_capacity::headroom::Load;
 use plimsoll_core::quota::Limit;
 use plimsoll_overload::emergency::{STEPS, StepRow};
 use std::fmt::Write;
-use std::sync::Arc;
+use text::{number, sum, write_histogram};
 
 /// Where a metric's value comes from.
 enum Source {
@@ -28,6 +33,12 @@ enum Source {
     Line(fn(&View) -> f64),
     /// Figures of the load line by a label.
     LineBy(&'static str, fn(&View) -> Vec<(&'static str, f64)>),
+    /// A figure of the way to the backbone; absent without one, like the next two.
+    Backbone(fn(&Cluster) -> f64),
+    /// Figures of it by a label.
+    BackboneBy(&'static str, fn(&Cluster) -> Vec<(String, f64)>),
+    /// A histogram of it.
+    BackboneHistogram(fn(&BridgeFigures) -> &Histogram),
     /// Figures of the last second, by resource.
     Resources(fn(&Sample) -> Vec<(Load, f64)>),
 }
@@ -53,6 +64,12 @@ const fn histogram(
     of: fn(&WorkerStats) -> &Histogram,
 ) -> Metric {
     Metric { name, kind: "histogram", help, source: Source::Histogram(of) }
+}
+
+impl Source {
+    fn is_of_backbone(&self) -> bool {
+        matches!(self, Self::Backbone(_) | Self::BackboneBy(..) | Self::BackboneHistogram(_))
+    }
 }
 
 const METRICS: &[Metric] = &[
@@ -142,16 +159,16 @@ const METRICS: &[Metric] = &[
         Source::Labelled(
             "outcome",
             &[
-                ("risen", |s| &s.marks_risen),
-                ("old", |s| &s.marks_old),
-                ("refused", |s| &s.marks_refused),
+                ("risen", |s| &s.marks.risen),
+                ("old", |s| &s.marks.old),
+                ("refused", |s| &s.marks.refused),
             ],
         ),
     ),
     counter(
         "plimsoll_receipts_pushes_total",
         "Publications that told read marks, each all that rose in an interval.",
-        Source::Sum(|s| &s.mark_pushes),
+        Source::Sum(|s| &s.marks.pushes),
     ),
     gauge(
         "realtime_online_users",
@@ -423,9 +440,12 @@ pub fn render(node: &Node) -> String {
     let mut out = String::with_capacity(16 * 1024);
     let sample = node.live.sample();
     let view = node.watch.view();
-    for metric in METRICS {
+    for metric in METRICS.iter().chain(backbone::METRICS) {
         let Metric { name, kind, help, source } = metric;
         if matches!(source, Source::Live(of) if of(&sample).is_none()) {
+            continue;
+        }
+        if source.is_of_backbone() && node.cluster.is_none() {
             continue;
         }
         // Writing to a `String` cannot fail.
@@ -444,39 +464,26 @@ pub fn render(node: &Node) -> String {
             Source::Labelled(label, cells) => cells.iter().try_for_each(|(value, cell)| {
                 writeln!(out, "{name}{{{label}=\"{value}\"}} {}", sum(&node.stats, *cell))
             }),
-            Source::Histogram(of) => write_histogram(&mut out, name, &node.stats, *of),
+            Source::Histogram(of) => {
+                write_histogram(&mut out, name, node.stats.iter().map(|w| of(w)))
+            }
+            Source::Backbone(of) => {
+                let value = node.cluster.as_ref().map(|c| of(c));
+                value.iter().try_for_each(|v| writeln!(out, "{name} {v}"))
+            }
+            Source::BackboneBy(label, of) => {
+                let values = node.cluster.as_ref().map(|c| of(c)).unwrap_or_default();
+                values
+                    .iter()
+                    .try_for_each(|(value, n)| writeln!(out, "{name}{{{label}=\"{value}\"}} {n}"))
+            }
+            Source::BackboneHistogram(of) => {
+                let figures = node.cluster.iter().map(|c| of(&c.bridge.figures));
+                write_histogram(&mut out, name, figures)
+            }
         };
     }
     out
-}
-
-fn sum(workers: &[Arc<WorkerStats>], cell: CellOf) -> u64 {
-    workers.iter().map(|w| cell(w).get()).sum()
-}
-
-fn write_histogram(
-    out: &mut String,
-    name: &str,
-    workers: &[Arc<WorkerStats>],
-    of: fn(&WorkerStats) -> &Histogram,
-) -> std::fmt::Result {
-    let Some(first) = workers.first() else { return Ok(()) };
-    let bounds = of(first).bounds();
-    let mut counts = vec![0u64; bounds.len() + 1];
-    let mut total = 0.0;
-    for worker in workers {
-        for (count, n) in counts.iter_mut().zip(of(worker).counts()) {
-            *count += n;
-        }
-        total += of(worker).sum();
-    }
-    let mut below = 0;
-    for (bound, count) in bounds.iter().zip(&counts) {
-        below += count;
-        writeln!(out, "{name}_bucket{{le=\"{bound}\"}} {below}")?;
-    }
-    let all: u64 = counts.iter().sum();
-    writeln!(out, "{name}_bucket{{le=\"+Inf\"}} {all}\n{name}_sum {total}\n{name}_count {all}")
 }
 
 fn capacity(node: &Node) -> f64 {
@@ -488,19 +495,15 @@ fn seconds_to_line(sample: &Sample) -> Vec<(Load, f64)> {
     all.map(|(load, seconds)| (*load, seconds.unwrap_or(f64::INFINITY))).collect()
 }
 
-/// A number as Prometheus writes it.
-fn number(value: f64) -> String {
-    if value == f64::INFINITY { "+Inf".into() } else { value.to_string() }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Arc;
 
     #[test]
     fn every_name_is_declared_once_and_well_formed() {
-        let mut names: Vec<_> = METRICS.iter().map(|m| m.name).collect();
-        for m in METRICS {
+        let mut names: Vec<_> = METRICS.iter().chain(backbone::METRICS).map(|m| m.name).collect();
+        for m in METRICS.iter().chain(backbone::METRICS) {
             assert!(
                 m.name.bytes().all(|b| b.is_ascii_lowercase() || b"_".contains(&b)),
                 "{}",
@@ -510,7 +513,7 @@ mod tests {
         }
         names.sort_unstable();
         names.dedup();
-        assert_eq!(names.len(), METRICS.len());
+        assert_eq!(names.len(), METRICS.len() + backbone::METRICS.len());
     }
 
     #[test]
@@ -527,7 +530,7 @@ mod tests {
         b.latency_ms.observe(7.0, 2);
         b.latency_ms.observe(5_000.0, 1);
         let mut out = String::new();
-        write_histogram(&mut out, "x", &[a, b], |s| &s.latency_ms).unwrap();
+        write_histogram(&mut out, "x", [&a.latency_ms, &b.latency_ms].into_iter()).unwrap();
         for line in [
             "x_bucket{le=\"1\"} 10\n",
             "x_bucket{le=\"10\"} 12\n",

@@ -84,6 +84,34 @@ pub const RECIPIENTS: &[f64] = &[1.0, 5.0, 10.0, 25.0, 50.0, 100.0, 500.0, 1_000
 /// Picks a figure of a worker.
 pub type CellOf = fn(&WorkerStats) -> &Cell;
 
+/// What a worker counts of read marks.
+#[derive(Debug, Default)]
+pub struct MarkStats {
+    /// Those that rose.
+    pub risen: Cell,
+    /// Those not above the last one of their user.
+    pub old: Cell,
+    /// Those refused.
+    pub refused: Cell,
+    /// Publications that told some.
+    pub pushes: Cell,
+}
+
+/// What a worker counts of channels that live on a backbone.
+#[derive(Debug, Default)]
+pub struct LinkStats {
+    /// Holes in the offsets of the backbone.
+    pub gaps: Cell,
+    /// Publications read to fill them.
+    pub healed: Cell,
+    /// Publications of the backbone that came twice.
+    pub repeated: Cell,
+    /// Channels whose subscribers were told that something is missing.
+    pub lost: Cell,
+    /// Members of nodes that went silently.
+    pub ghosts: Cell,
+}
+
 /// Everything one worker counts.
 #[derive(Debug)]
 pub struct WorkerStats {
@@ -179,14 +207,10 @@ pub struct WorkerStats {
     pub presence_coalesced: Cell,
     /// Joins and leaves of which at most the number of members was told.
     pub presence_suppressed: Cell,
-    /// Read marks that rose.
-    pub marks_risen: Cell,
-    /// Read marks not above the last one of their user.
-    pub marks_old: Cell,
-    /// Read marks refused.
-    pub marks_refused: Cell,
-    /// Publications that told read marks.
-    pub mark_pushes: Cell,
+    /// Read marks.
+    pub marks: MarkStats,
+    /// Channels that live on a backbone.
+    pub link: LinkStats,
     /// Recoveries that were complete.
     pub recovered: Cell,
     /// Recoveries that were told to be incomplete.
@@ -285,10 +309,8 @@ impl Default for WorkerStats {
             presence_debounced: c(),
             presence_coalesced: c(),
             presence_suppressed: c(),
-            marks_risen: c(),
-            marks_old: c(),
-            marks_refused: c(),
-            mark_pushes: c(),
+            marks: MarkStats::default(),
+            link: LinkStats::default(),
             recovered: c(),
             not_recovered: c(),
             reconnects: c(),

@@ -88,7 +88,8 @@ pub fn run(setup: Setup) -> std::io::Result<()> {
     let seed = fastrand::u64(..);
     let now = clock(setup.started);
     let core = Core::new(setup.id, Arc::clone(&setup.shared), Arc::clone(&setup.stats), now, seed);
-    let sockets = Sockets::new(epoll, setup.outbox.clone(), setup.links.clone(), setup.started);
+    let sockets =
+        Sockets::new(setup.id, epoll, setup.outbox.clone(), setup.links.clone(), setup.started);
     let buffer = vec![0; limits::READ_BUFFER_BYTES].into_boxed_slice();
     let driver = Driver {
         core,

@@ -2,6 +2,7 @@
 
 use plimsoll_core::codes::Disconnect;
 use plimsoll_core::home::{Answer, Event, Request};
+use plimsoll_core::link::News;
 use plimsoll_core::model::{ClientId, ConnKey, Since};
 use plimsoll_core::token::SubscriptionOptions;
 use std::sync::Arc;
@@ -44,6 +45,19 @@ pub enum Letter {
         /// When it was received, monotonic microseconds.
         received_us: u64,
     },
+    /// The backbone has something for a channel whose home the reader is.
+    News {
+        /// Channel name.
+        channel: Arc<str>,
+        /// What.
+        news: News,
+        /// When it was received, monotonic microseconds.
+        received_us: u64,
+    },
+    /// Deliveries of these channels (`None`: of all) may be missing.
+    Gap(Option<Arc<[Arc<str>]>>),
+    /// This node of the cluster is taken for gone.
+    NodeGone(u64),
     /// Something of the API or of the process; answered under `ticket`.
     Control {
         /// Names the waiting caller.

@@ -5,6 +5,7 @@ use super::letter::{Letter, Report};
 use super::mailbox::Mailbox;
 use crate::node::{HandedOff, Links, SocketPlace};
 use plimsoll_core::limits;
+use plimsoll_core::link::Call;
 use rustix::event::epoll;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
@@ -21,6 +22,9 @@ pub struct Sockets {
     generations: Vec<u32>,
     outgoing: Vec<Vec<Letter>>,
     boxes: Vec<Arc<Mailbox<Letter>>>,
+    calls: Vec<Call>,
+    /// This worker's box at the bridge to the backbone.
+    bridge: Option<Arc<Mailbox<Call>>>,
     links: Links,
     rng: fastrand::Rng,
     started: Instant,
@@ -37,6 +41,7 @@ struct ProblemLog {
 impl Sockets {
     /// Without connections. `boxes` holds this worker's letter boxes at the others.
     pub fn new(
+        id: u16,
         epoll: OwnedFd,
         boxes: Vec<Arc<Mailbox<Letter>>>,
         links: Links,
@@ -48,6 +53,8 @@ impl Sockets {
             generations: Vec::new(),
             outgoing: boxes.iter().map(|_| Vec::new()).collect(),
             boxes,
+            calls: Vec::new(),
+            bridge: links.calls.as_ref().and_then(|c| c.get(usize::from(id))).cloned(),
             links,
             rng: fastrand::Rng::new(),
             started,
@@ -105,6 +112,10 @@ impl Sockets {
         for (batch, letters) in self.outgoing.iter_mut().zip(&self.boxes) {
             letters.post(batch);
             waiting |= !batch.is_empty();
+        }
+        if let Some(bridge) = &self.bridge {
+            bridge.post(&mut self.calls);
+            waiting |= !self.calls.is_empty();
         }
         waiting
     }
@@ -175,6 +186,14 @@ impl Io for Sockets {
 
     fn is_congested(&self, to: u16) -> bool {
         self.outgoing.get(usize::from(to)).is_some_and(|b| b.len() > limits::MAIL_BACKLOG_MAX)
+    }
+
+    fn call(&mut self, call: Call) {
+        self.calls.push(call);
+    }
+
+    fn is_backbone_congested(&self) -> bool {
+        self.calls.len() > limits::MAIL_BACKLOG_MAX
     }
 
     fn report(&mut self, ticket: u64, report: Report) {

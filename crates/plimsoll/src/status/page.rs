@@ -14,6 +14,8 @@ pub fn for_people(status: &str) -> Result<String, String> {
         serde_json::from_str(status).map_err(|error| format!("the answer is not JSON: {error}"))?;
     let mut out = String::new();
     head(&mut out, &status);
+    tiers(&mut out, &status["tiers"]);
+    backbone(&mut out, &status["backbone"]);
     rates(&mut out, &status);
     line(&mut out, &status["load"]);
     loads(&mut out, &status);
@@ -51,6 +53,36 @@ fn head(out: &mut String, status: &Value) {
     };
     let count = |name: &str| grouped(status[name].as_f64().unwrap_or_default());
     let _ = writeln!(out, "users        {}, in {} channels", count("users"), count("channels"));
+}
+
+/// Connections by tier, where there are tiers.
+fn tiers(out: &mut String, tiers: &Value) {
+    let Some(tiers) = tiers.as_object() else { return };
+    let of = |(name, count): (&String, &Value)| {
+        format!("{} {}", plain(name), grouped(count.as_f64().unwrap_or_default()))
+    };
+    let tiers: Vec<String> = tiers.iter().map(of).collect();
+    let _ = writeln!(out, "tiers        {}", tiers.join(", "));
+}
+
+/// The way to the other nodes, where there is one.
+fn backbone(out: &mut String, backbone: &Value) {
+    let Some(kind) = backbone["kind"].as_str() else { return };
+    let text = |name: &str| plain(backbone[name].as_str().unwrap_or("?"));
+    let others = backbone["other_nodes"].as_array().map_or(0, Vec::len);
+    let _ = writeln!(
+        out,
+        "backbone     {} ({}), {}, {} nodes",
+        plain(kind),
+        text("server"),
+        text("state"),
+        others + 1
+    );
+    let down = backbone["brokers"].as_array().into_iter().flatten().filter(|b| b["up"] == false);
+    for broker in down {
+        let name = plain(broker["broker"].as_str().unwrap_or("?"));
+        let _ = writeln!(out, "             {name} is not reached");
+    }
 }
 
 fn rates(out: &mut String, status: &Value) {

@@ -6,21 +6,22 @@ use crate::load::process;
 use crate::node::Node;
 use crate::worker::letter::{Order, Report};
 use plimsoll_core::codes::ClientError;
-use plimsoll_core::home::{PublishRequest, Request};
+use plimsoll_core::home::{PublishRequest, Request, Trace};
 use plimsoll_core::limits;
 use plimsoll_core::policy::ChannelOptions;
-use serde_json::json;
+use serde::Deserialize;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-pub async fn publish(params: &str, node: &Arc<Node>) -> Outcome {
+pub async fn publish(params: &str, trace: Option<&Trace>, node: &Arc<Node>) -> Outcome {
     let requests::Channel { channel } = requests::parse(params)?;
     let content: Content<'_> = requests::parse(params)?;
-    let request = content.request(node)?;
+    let request = content.request(trace, node)?;
     publish_one(channel, request, node).await
 }
 
-pub async fn broadcast(params: &str, node: &Arc<Node>) -> Outcome {
+pub async fn broadcast(params: &str, trace: Option<&Trace>, node: &Arc<Node>) -> Outcome {
     let requests::Broadcast { channels } = requests::parse(params)?;
     let content: Content<'_> = requests::parse(params)?;
     if channels.is_empty() {
@@ -29,7 +30,7 @@ pub async fn broadcast(params: &str, node: &Arc<Node>) -> Outcome {
     if channels.len() > limits::API_BATCH_MAX {
         return Err(ClientError::LIMIT_EXCEEDED.into());
     }
-    let request = content.request(node)?;
+    let request = content.request(trace, node)?;
     let mut responses = Vec::with_capacity(channels.len());
     for channel in channels {
         responses.push(match publish_one(channel, request.clone(), node).await {
@@ -42,7 +43,7 @@ pub async fn broadcast(params: &str, node: &Arc<Node>) -> Outcome {
 }
 
 impl Content<'_> {
-    fn request(self, node: &Node) -> Result<PublishRequest, ApiError> {
+    fn request(self, trace: Option<&Trace>, node: &Node) -> Result<PublishRequest, ApiError> {
         // What a client may not send it is not sent either.
         let most = node.config.policy.websocket.message_size_limit_bytes;
         let data = requests::payload(self.data, self.b64data.as_deref(), most)?;
@@ -58,6 +59,7 @@ impl Content<'_> {
             idempotency_key: requests::key(self.idempotency_key)?,
             skip_history: self.skip_history,
             version: (self.version > 0).then(|| (self.version, self.version_epoch.into())),
+            trace: trace.cloned().map(Box::new),
         })
     }
 }
@@ -108,7 +110,40 @@ pub async fn history_remove(params: &str, node: &Arc<Node>) -> Outcome {
     answers::render(node.ask_home(channel.into(), Request::HistoryRemove).await)
 }
 
+/// Channels with subscribers, on all nodes.
 pub async fn channels(params: &str, node: &Arc<Node>) -> Outcome {
+    let here = channels_here(params, node).await?;
+    let Some(cluster) = &node.cluster else { return Ok(here) };
+    let answers = cluster.call_all("channels", params).await.map_err(|_| ClientError::INTERNAL)?;
+    let mut found: BTreeMap<String, usize> = BTreeMap::new();
+    let mut lists = vec![here];
+    for answer in answers.into_values() {
+        lists.push(answer.map_err(|_| ClientError::INTERNAL)?);
+    }
+    for list in &lists {
+        let list: Listed = serde_json::from_str(list).map_err(|_| ClientError::INTERNAL)?;
+        for (name, channel) in list.channels {
+            *found.entry(name).or_default() += channel.num_clients;
+        }
+    }
+    let found: BTreeMap<_, _> =
+        found.into_iter().map(|(name, n)| (name, json!({ "num_clients": n }))).collect();
+    Ok(json!({ "channels": found }).to_string())
+}
+
+/// What one node lists.
+#[derive(Deserialize)]
+struct Listed {
+    channels: BTreeMap<String, ListedChannel>,
+}
+
+#[derive(Deserialize)]
+struct ListedChannel {
+    num_clients: usize,
+}
+
+/// Channels with subscribers on this node.
+pub async fn channels_here(params: &str, node: &Arc<Node>) -> Outcome {
     let requests::Channels { pattern } = requests::parse(params)?;
     if pattern.len() > limits::CHANNEL_NAME_BYTES_MAX {
         return Err(ClientError::BAD_REQUEST.into());
@@ -151,11 +186,19 @@ fn glob(pattern: &[u8], text: &[u8]) -> bool {
     pattern.get(p..).is_some_and(|rest| rest.iter().all(|b| *b == b'*'))
 }
 
+/// All nodes of the cluster, this one first.
 pub fn info(node: &Node) -> String {
+    let mut nodes = vec![own_info(node)];
+    let peers = node.cluster.as_ref().map(|cluster| cluster.peers()).unwrap_or_default();
+    nodes.extend(peers.iter().filter_map(|(_, _, info)| serde_json::from_str(info).ok()));
+    json!({ "nodes": nodes }).to_string()
+}
+
+pub fn own_info(node: &Node) -> Value {
     let sum = |pick: fn(&crate::telemetry::stats::WorkerStats) -> u64| -> u64 {
         node.stats.iter().map(|s| pick(s)).sum()
     };
-    json!({ "nodes": [{
+    json!({
         "uid": node.uid,
         "name": node.name,
         "version": env!("CARGO_PKG_VERSION"),
@@ -165,8 +208,7 @@ pub fn info(node: &Node) -> String {
         "num_subs": sum(|s| s.subscriptions.get()),
         "uptime": node.started.elapsed().as_secs(),
         "process": { "cpu": process::cpu_seconds(), "rss": process::resident_bytes() as u64 },
-    }]})
-    .to_string()
+    })
 }
 
 /// Options of a channel; error 102 or 107 when its name is no good.

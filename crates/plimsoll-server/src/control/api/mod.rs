@@ -11,6 +11,7 @@ use crate::node::Node;
 use hyper::body::Incoming;
 use hyper::{Method, Request, StatusCode};
 use plimsoll_core::codes::ClientError;
+use plimsoll_core::home::Trace;
 use plimsoll_core::limits;
 use plimsoll_protocol::json::push_string;
 use requests::Batch;
@@ -52,6 +53,7 @@ pub async fn handle(request: Request<Incoming>, method: &str, node: &Arc<Node>) 
     }
     let by_status = config.error_mode == ErrorMode::Transport
         || request.headers().get("x-centrifugo-error-mode").is_some_and(|v| v == "transport");
+    let trace = requests::trace(request.headers());
     let bytes = match body(request).await {
         Ok(bytes) => bytes,
         Err(BodyError::TooLarge) => return text(StatusCode::PAYLOAD_TOO_LARGE, "too large\n"),
@@ -62,8 +64,8 @@ pub async fn handle(request: Request<Incoming>, method: &str, node: &Arc<Node>) 
     };
     let params = if params.trim_ascii().is_empty() { "{}" } else { params };
     let outcome = match method {
-        "batch" => batch(params, node).await,
-        _ => call(method, params, node).await,
+        "batch" => batch(params, trace.as_ref(), node).await,
+        _ => call(method, params, trace.as_ref(), node).await,
     };
     tell(outcome, method == "batch", by_status)
 }
@@ -99,27 +101,66 @@ fn error_object(error: ClientError) -> String {
     String::from_utf8(out).unwrap_or_default()
 }
 
-/// One method of the API but `batch`.
-async fn call(method: &str, params: &str, node: &Arc<Node>) -> Outcome {
+/// What this node says of itself.
+pub(crate) fn own_info(node: &Node) -> serde_json::Value {
+    channels::own_info(node)
+}
+
+/// Does on this node alone what another node was asked to do on all. The code of the error, if
+/// there is one.
+pub(crate) async fn call_here(method: &str, params: &str, node: &Arc<Node>) -> Result<String, u32> {
+    let outcome = call_one(method, params, node).await;
+    outcome.map_err(|error| match error {
+        ApiError::Told(error) => error.code,
+        ApiError::NoMethod => ClientError::METHOD_NOT_FOUND.code,
+        ApiError::Malformed => ClientError::BAD_REQUEST.code,
+    })
+}
+
+/// Does it here, and on all other nodes of the cluster. Error 100 when a node did not answer:
+/// doing it again does no harm.
+async fn everywhere(method: &str, params: &str, node: &Arc<Node>) -> Outcome {
+    let here = call_one(method, params, node).await?;
+    if let Some(cluster) = &node.cluster {
+        let answers = cluster.call_all(method, params).await.map_err(|_| ClientError::INTERNAL)?;
+        if answers.values().any(Result::is_err) {
+            return Err(ClientError::INTERNAL.into());
+        }
+    }
+    Ok(here)
+}
+
+async fn call_one(method: &str, params: &str, node: &Arc<Node>) -> Outcome {
     match method {
-        "publish" => channels::publish(params, node).await,
-        "broadcast" => channels::broadcast(params, node).await,
+        "subscribe" => users::subscribe(params, node).await,
+        "unsubscribe" => users::unsubscribe(params, node).await,
+        "disconnect" => users::disconnect(params, node).await,
+        "refresh" => users::refresh(params, node).await,
+        "channels" => channels::channels_here(params, node).await,
+        _ => Err(ApiError::NoMethod),
+    }
+}
+
+/// One method of the API but `batch`.
+async fn call(method: &str, params: &str, trace: Option<&Trace>, node: &Arc<Node>) -> Outcome {
+    match method {
+        "publish" => channels::publish(params, trace, node).await,
+        "broadcast" => channels::broadcast(params, trace, node).await,
         "presence" => channels::presence(params, node).await,
         "presence_stats" => channels::presence_stats(params, node).await,
         "history" => channels::history(params, node).await,
         "history_remove" => channels::history_remove(params, node).await,
         "channels" => channels::channels(params, node).await,
         "info" => Ok(channels::info(node)),
-        "subscribe" => users::subscribe(params, node).await,
-        "unsubscribe" => users::unsubscribe(params, node).await,
-        "disconnect" => users::disconnect(params, node).await,
-        "refresh" => users::refresh(params, node).await,
+        "subscribe" | "unsubscribe" | "disconnect" | "refresh" => {
+            everywhere(method, params, node).await
+        }
         _ => Err(ApiError::NoMethod),
     }
 }
 
 /// Commands one after the other (their order is the order of their effects, `parallel` or not).
-async fn batch(params: &str, node: &Arc<Node>) -> Outcome {
+async fn batch(params: &str, trace: Option<&Trace>, node: &Arc<Node>) -> Outcome {
     let batch: Batch<'_> = requests::parse(params)?;
     if batch.commands.len() > limits::API_BATCH_MAX {
         return Err(ClientError::LIMIT_EXCEEDED.into());
@@ -129,19 +170,20 @@ async fn batch(params: &str, node: &Arc<Node>) -> Outcome {
     }
     let mut replies = Vec::with_capacity(batch.commands.len());
     for command in batch.commands {
-        replies.push(batch_one(command, node).await?);
+        replies.push(batch_one(command, trace, node).await?);
     }
     Ok(format!("{{\"replies\":[{}]}}", replies.join(",")))
 }
 
 async fn batch_one(
     command: std::collections::BTreeMap<String, &RawValue>,
+    trace: Option<&Trace>,
     node: &Arc<Node>,
 ) -> Outcome {
     let Some((method, params)) = command.into_iter().next() else {
         return Err(ApiError::Malformed);
     };
-    match call(&method, params.get(), node).await {
+    match call(&method, params.get(), trace, node).await {
         Ok(result) => Ok(format!("{{\"{method}\":{result}}}")),
         Err(ApiError::Told(error)) => Ok(format!("{{\"error\":{}}}", error_object(error))),
         Err(ApiError::NoMethod) => {

@@ -3,7 +3,9 @@
 use super::ApiError;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use hyper::HeaderMap;
 use plimsoll_core::codes::ClientError;
+use plimsoll_core::home::Trace;
 use plimsoll_core::limits;
 use plimsoll_core::model::{ClientId, Since};
 use plimsoll_core::token::Overrides;
@@ -11,6 +13,24 @@ use plimsoll_protocol::json::compact;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
+
+/// Bytes of a `traceparent` (W3C Trace Context, version 00).
+const TRACEPARENT_BYTES: usize = 55;
+/// Bytes of a `tracestate`, as that says.
+const TRACESTATE_BYTES_MAX: usize = 512;
+
+/// Where a request comes from, when it says so in a way that others understand.
+pub fn trace(headers: &HeaderMap) -> Option<Trace> {
+    let text = |name: &str| headers.get(name).and_then(|v| v.to_str().ok());
+    let fits = |b: (usize, u8)| match b.0 {
+        2 | 35 | 52 => b.1 == b'-',
+        _ => b.1.is_ascii_digit() || (b'a'..=b'f').contains(&b.1),
+    };
+    let parent = text("traceparent")
+        .filter(|t| t.len() == TRACEPARENT_BYTES && t.bytes().enumerate().all(fits))?;
+    let state = text("tracestate").filter(|t| !t.is_empty() && t.len() <= TRACESTATE_BYTES_MAX);
+    Some(Trace { parent: parent.into(), state: state.map(Into::into) })
+}
 
 /// Reads the parameters of a method.
 pub fn parse<'a, T: Deserialize<'a>>(params: &'a str) -> Result<T, ApiError> {
@@ -208,4 +228,28 @@ pub fn key(text: String) -> Result<Option<Box<str>>, ApiError> {
         return Err(ClientError::BAD_REQUEST.into());
     }
     Ok((!text.is_empty()).then(|| text.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_right_trace_is_taken() {
+        let good = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        let read = |parent: &str, state: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert("traceparent", parent.parse().unwrap());
+            headers.insert("tracestate", state.parse().unwrap());
+            trace(&headers)
+        };
+        let state = |t: Option<Trace>| t.and_then(|t| t.state);
+        assert_eq!(state(read(good, "a=b")).as_deref(), Some("a=b"));
+        assert_eq!(read(good, "").map(|t| t.parent).as_deref(), Some(good));
+        assert_eq!(state(read(good, &"x".repeat(513))), None);
+        for bad in ["", "00", &good.replace('-', "_"), &good.to_uppercase(), &format!("{good}0")] {
+            assert_eq!(read(bad, ""), None, "{bad}");
+        }
+        assert_eq!(trace(&HeaderMap::new()), None);
+    }
 }

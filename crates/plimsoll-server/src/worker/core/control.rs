@@ -4,13 +4,17 @@ use super::super::letter::{Order, Report, Selection, UserOrder};
 use super::{Core, Io};
 use plimsoll_core::codes::{Disconnect, Unsubscribed};
 use plimsoll_core::limits;
+use plimsoll_core::link::Asker;
 
 impl Core {
     pub(super) fn on_order(&mut self, ticket: u64, order: Order, io: &mut impl Io) {
         let report = match order {
             Order::Home { channel, request, received_us } => {
-                let (answer, event) = self.at_home(None, &channel, request, io);
+                let asker = Asker::Caller { ticket };
+                let (answer, event) = self.at_home(asker, &channel, request, io);
                 self.distribute(&channel, event, received_us, io);
+                // Without an answer the backbone reports.
+                let Some(answer) = answer else { return };
                 Report::Home(answer)
             }
             Order::Users(selection, order) => {

@@ -1,6 +1,7 @@
 //! What the pure core wants from whoever drives it: the epoll driver, or a simulator.
 
 use super::super::letter::{Letter, Report};
+use plimsoll_core::link::Call;
 use std::sync::Arc;
 
 /// How much of a send the kernel took.
@@ -30,6 +31,10 @@ pub trait Io {
     fn post(&mut self, to: u16, letter: Letter);
     /// Is that worker's mailbox so full that letters wait here?
     fn is_congested(&self, to: u16) -> bool;
+    /// Asks the backbone.
+    fn call(&mut self, call: Call);
+    /// Does so much wait for the backbone that no publication is to be added?
+    fn is_backbone_congested(&self) -> bool;
     /// Answers the control runtime.
     fn report(&mut self, ticket: u64, report: Report);
     /// Random bits.

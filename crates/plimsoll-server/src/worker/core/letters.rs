@@ -4,7 +4,9 @@ use super::super::letter::Letter;
 use super::recovery::recovers;
 use super::{Core, Io};
 use plimsoll_core::codes::ClientError;
-use plimsoll_core::home::{Answer, Event, Request};
+use plimsoll_core::home::{Answer, Event, PublishRequest, Request};
+use plimsoll_core::hub::ChannelKey;
+use plimsoll_core::link::{Asker, Link};
 use plimsoll_core::model::{ConnKey, Publication, home_of};
 use plimsoll_core::quota::{self, Limit, Payer};
 use plimsoll_core::session::Left;
@@ -17,9 +19,10 @@ impl Core {
     pub fn on_letter(&mut self, letter: Letter, io: &mut impl Io) {
         match letter {
             Letter::Ask { from, conn, id, channel, request, received_us } => {
-                let (answer, event) = self.at_home(Some(from), &channel, request, io);
+                let asker = Asker::Session { worker: from, conn, id };
+                let (answer, event) = self.at_home(asker, &channel, request, io);
                 // The answer goes before the event: a new subscriber must be in place first.
-                if conn.generation != 0 {
+                if let Some(answer) = answer.filter(|_| conn.generation != 0) {
                     let channel = Arc::clone(&channel);
                     io.post(from, Letter::Answer { conn, id, channel, answer });
                 }
@@ -30,6 +33,9 @@ impl Core {
             }
             Letter::Event { channel, event, received_us } => {
                 self.deliver(&channel, &event, received_us, io);
+            }
+            Letter::News { .. } | Letter::Gap(_) | Letter::NodeGone(_) => {
+                self.on_backbone(letter, io);
             }
             Letter::Control { ticket, order } => self.on_order(ticket, order, io),
         }
@@ -51,61 +57,83 @@ impl Core {
             let letter = Letter::Ask { from, conn, id, channel, request, received_us };
             return io.post(home, letter);
         }
-        let (answer, event) = self.at_home(Some(from), &channel, request, io);
-        self.on_answer(conn, id, &channel, answer, io);
+        let asker = Asker::Session { worker: from, conn, id };
+        let (answer, event) = self.at_home(asker, &channel, request, io);
+        if let Some(answer) = answer {
+            self.on_answer(conn, id, &channel, answer, io);
+        }
         self.distribute(&channel, event, received_us, io);
     }
 
     /// Tells a channel's home something that needs no answer.
     pub(super) fn tell_home(&mut self, channel: Arc<str>, request: Request, io: &mut impl Io) {
         let home = home_of(&channel, self.shared.workers) as u16;
-        if home == self.id {
-            let (_, event) = self.at_home(Some(self.id), &channel, request, io);
-            return self.distribute(&channel, event, self.received_us, io);
-        }
         let conn = ConnKey { slot: 0, generation: 0 };
         let (from, received_us) = (self.id, self.received_us);
+        if home == self.id {
+            let asker = Asker::Session { worker: from, conn, id: 0 };
+            let (_, event) = self.at_home(asker, &channel, request, io);
+            return self.distribute(&channel, event, received_us, io);
+        }
         io.post(home, Letter::Ask { from, conn, id: 0, channel, request, received_us });
     }
 
-    /// Does something to a channel that is at home here.
+    /// Does something to a channel that is at home here. Without an answer it comes later.
     pub(super) fn at_home(
         &mut self,
-        from: Option<u16>,
+        asker: Asker,
         channel: &Arc<str>,
         request: Request,
         io: &mut impl Io,
-    ) -> (Answer, Option<Event>) {
-        if let Request::Publish(publication) = &request {
-            // Refused before it is appended: nothing that was acknowledged is ever dropped.
-            if self.home.interested(channel).iter().any(|w| io.is_congested(*w)) {
-                self.stats.congested.add(1);
-                return (Answer::Error(ClientError::TOO_MANY_REQUESTS), None);
-            }
-            if !self.line_is_off && !self.throttle.take(self.received_us) {
-                self.stats.publications_refused.add(1);
-                return (Answer::Error(ClientError::TOO_MANY_REQUESTS), None);
-            }
-            if let Some(payer) = &publication.payer
-                && let Err(limit) = self.pay_deliveries(channel, payer)
-            {
-                self.stats.of_limit(limit).add(1);
-                return (Answer::Error(ClientError::TOO_MANY_REQUESTS), None);
-            }
+    ) -> (Option<Answer>, Option<Event>) {
+        if let Request::Publish(publication) = &request
+            && !self.may_publish(channel, publication, io)
+        {
+            return (Some(Answer::Error(ClientError::TOO_MANY_REQUESTS)), None);
         }
         let began_us = recovers(&request).then(|| io.micros());
-        let outcome = self.home.handle(from, channel, request, self.now.mono_ms);
+        let now_ms = self.now.mono_ms;
+        let outcome = match &mut self.link {
+            None => Some(self.home.handle(asker.worker(), channel, request, now_ms)),
+            Some(link) => link.handle(&mut self.home, asker, channel, request, now_ms),
+        };
         if let Some(began_us) = began_us {
             self.recoveries.pace.home_took(io.micros().saturating_sub(began_us));
         }
-        match &outcome.event {
-            Some(Event::Publication(publication)) => {
-                self.stats.publications.add(1);
-                self.stats.publication_bytes.add(publication.data.len() as u64);
-            }
-            Some(Event::Presence(_)) | None => {}
+        let Some(outcome) = outcome else { return (None, None) };
+        if let Some(Event::Publication(publication)) = &outcome.event {
+            self.count_publication(publication.data.len());
         }
-        (outcome.answer, outcome.event)
+        (Some(outcome.answer), outcome.event)
+    }
+
+    pub(super) fn count_publication(&self, bytes: usize) {
+        self.stats.publications.add(1);
+        self.stats.publication_bytes.add(bytes as u64);
+    }
+
+    /// Refused before it is appended: nothing that was acknowledged is ever dropped.
+    fn may_publish(&mut self, channel: &str, p: &PublishRequest, io: &mut impl Io) -> bool {
+        let here = self.link.is_none();
+        let congested = match here {
+            true => self.home.interested(channel).iter().any(|w| io.is_congested(*w)),
+            false => io.is_backbone_congested(),
+        };
+        if congested {
+            self.stats.congested.add(1);
+            return false;
+        }
+        if !self.line_is_off && !self.throttle.take(self.received_us) {
+            self.stats.publications_refused.add(1);
+            return false;
+        }
+        if let Some(payer) = &p.payer
+            && let Err(limit) = self.pay_deliveries(channel, payer)
+        {
+            self.stats.of_limit(limit).add(1);
+            return false;
+        }
+        true
     }
 
     /// Here the real cost is known: how many subscribers the channel has on this node.
@@ -130,14 +158,23 @@ impl Core {
         self.spread_told(received_us, io);
     }
 
-    /// Sends what the home has to tell by itself.
+    /// Sends what the home has to tell by itself, and does what its link wants done.
     pub(super) fn spread_told(&mut self, received_us: u64, io: &mut impl Io) {
+        while let Some(out) = self.link.as_mut().and_then(Link::take_out) {
+            self.put_out(out, received_us, io);
+        }
         while let Some((channel, event)) = self.home.take_told() {
             self.spread(&channel, &event, received_us, io);
         }
     }
 
-    fn spread(&mut self, channel: &Arc<str>, event: &Event, received_us: u64, io: &mut impl Io) {
+    pub(super) fn spread(
+        &mut self,
+        channel: &Arc<str>,
+        event: &Event,
+        received_us: u64,
+        io: &mut impl Io,
+    ) {
         for worker in self.home.interested(channel) {
             if worker == self.id {
                 self.deliver(channel, event, received_us, io);
@@ -179,6 +216,9 @@ impl Core {
     /// Appends an event to the channel's buffers of this turn.
     fn deliver(&mut self, channel: &str, event: &Event, received_us: u64, io: &mut impl Io) {
         let Some(key) = self.hub.find(channel) else { return };
+        if matches!(event, Event::Lost) {
+            return self.tell_lost(channel, key, io);
+        }
         if let Event::Publication(p) = event
             && !self.in_sequence(channel, p, io)
         {
@@ -195,6 +235,7 @@ impl Core {
                 centrifugo::write_presence(&mut payload, channel, told);
                 (None, false)
             }
+            Event::Lost => (None, false),
         };
         let compress = payload.len() >= self.compressed_from();
         let deflater = &mut self.deflater;
@@ -228,19 +269,25 @@ impl Core {
         let last = local.last_offset.replace(p.offset);
         let Some(last) = last else { return true };
         let new_epoch = p.epoch.is_some() && last > 0;
-        if p.offset == last + 1 {
-            return true;
-        }
         if p.offset <= last && !new_epoch {
             local.last_offset = Some(last);
             return false;
         }
+        if p.previous <= last && !new_epoch {
+            return true;
+        }
+        self.tell_lost(channel, key, io);
+        true
+    }
+
+    /// Tells all who follow positions that publications are missing.
+    fn tell_lost(&mut self, channel: &str, key: ChannelKey, io: &mut impl Io) {
+        let Some(local) = self.hub.get_mut(key) else { return };
         let slots: Vec<u32> =
             local.groups.iter().flat_map(|g| g.subscribers.iter().copied()).collect();
         self.stats.gaps.add(1);
         for slot in slots {
             self.with_session(slot, io, |s, _, fx| s.lost_publications(channel, fx));
         }
-        true
     }
 }

@@ -3,6 +3,7 @@
 //! No socket, clock or thread: all of that is behind [`Io`]. A turn is: any number of `on_*`
 //! calls, then [`Core::flush`].
 
+mod backbone;
 mod conn;
 mod control;
 mod door;
@@ -36,6 +37,7 @@ use plimsoll_core::channel::Channels;
 use plimsoll_core::home::{Figures, Home};
 use plimsoll_core::hub::Hub;
 use plimsoll_core::limits;
+use plimsoll_core::link::Link;
 use plimsoll_core::map::{self, Map};
 use plimsoll_core::model::{ConnKey, Now};
 use plimsoll_core::policy::Policy;
@@ -65,6 +67,17 @@ pub struct Shared {
     pub workers: usize,
     /// What the load allows, as the control thread says.
     pub line: LoadLine,
+    /// What a node of a cluster knows of it; `None` = there is no backbone.
+    pub cluster: Option<Cluster>,
+}
+
+/// What workers know of the cluster.
+#[derive(Clone, Copy, Debug)]
+pub struct Cluster {
+    /// This run of this node.
+    pub node: u64,
+    /// How long a channel without subscribers here stays subscribed, in milliseconds.
+    pub linger_ms: u64,
 }
 
 /// What the control thread tells all workers about the load, published in one swap.
@@ -121,6 +134,8 @@ pub struct Core {
     wheel: Wheel,
     hub: Hub,
     home: Home,
+    /// To the backbone, when there is one.
+    link: Option<Link>,
     users: Map<Arc<str>, SmallVec<[u32; 1]>>,
     nobody: Arc<str>,
     inflater: Option<Inflater>,
@@ -176,6 +191,7 @@ impl Core {
             wheel: Wheel::new(now.mono_ms),
             hub: Hub::new(seed),
             home: Home::new(Arc::clone(&shared.channels), recovery, seed.rotate_left(17)),
+            link: shared.cluster.map(|c| Link::new(c.node, c.linger_ms, seed)),
             users: map::with_seed(seed ^ 3),
             nobody: Arc::from(""),
             inflater: None,
@@ -255,6 +271,9 @@ impl Core {
         let recovery = recovery.map_or(u64::MAX, |at| at.saturating_sub(self.now.mono_ms));
         let home = self.home.due_ms().map_or(u64::MAX, |at| at.saturating_sub(self.now.mono_ms));
         let idle = self.idle_wait_ms();
+        let link = self.link.as_ref().and_then(Link::due_ms);
+        let link = link.map_or(u64::MAX, |at| at.saturating_sub(self.now.mono_ms));
+        let idle = idle.min(link);
         wheel.min(home).min(sweep).min(held).min(door).min(notice).min(recovery).min(idle)
     }
 
@@ -272,6 +291,7 @@ impl Core {
             self.home.on_time(self.now.mono_ms);
             self.spread_told(self.received_us, io);
         }
+        self.link_on_time(io);
         self.tell_notices();
         self.open_the_door(io);
         self.serve_recoveries(io);
@@ -362,6 +382,14 @@ impl Core {
         self.stats.channels_home.set(self.home.len() as u64);
         self.stats.channels_local.set(self.hub.channel_count() as u64);
         self.stats.subscriptions.set(self.hub.subscription_count() as u64);
+        if let Some(link) = &mut self.link {
+            let (figures, stats) = (link.take_figures(), &self.stats.link);
+            stats.gaps.add(figures.gaps);
+            stats.healed.add(figures.healed);
+            stats.repeated.add(figures.repeated);
+            stats.lost.add(figures.lost);
+            stats.ghosts.add(figures.ghosts);
+        }
         let (figures, stats) = (self.home.take_figures(), &self.stats);
         if figures == Figures::default() {
             return;
@@ -370,10 +398,10 @@ impl Core {
         stats.presence_debounced.add(figures.presence.debounced);
         stats.presence_coalesced.add(figures.presence.coalesced);
         stats.presence_suppressed.add(figures.presence.suppressed);
-        stats.marks_risen.add(figures.marks_risen);
-        stats.marks_old.add(figures.marks_old);
-        stats.marks_refused.add(figures.marks_refused);
-        stats.mark_pushes.add(figures.mark_pushes);
+        stats.marks.risen.add(figures.marks_risen);
+        stats.marks.old.add(figures.marks_old);
+        stats.marks.refused.add(figures.marks_refused);
+        stats.marks.pushes.add(figures.mark_pushes);
         stats.ephemeral_throttled.add(figures.typing_throttled);
         stats.dropped_ephemeral.add(figures.typing_dropped);
     }

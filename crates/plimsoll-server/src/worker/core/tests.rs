@@ -4,6 +4,7 @@
 
 use super::*;
 use crate::worker::letter::{Letter, Report};
+use plimsoll_core::link::Call;
 use plimsoll_core::policy::{ChannelOptions, ChannelPolicy, ClientPolicy};
 use plimsoll_core::token::{ConnectionClaims, SubscriptionClaims, TokenError};
 use plimsoll_overload::gates::AdmissionFloor;
@@ -31,6 +32,7 @@ struct FakeIo {
     sockets: HashMap<u32, (Vec<u8>, usize)>,
     writable: Vec<u32>,
     mail: Vec<VecDeque<Letter>>,
+    calls: Vec<Call>,
     closed: Vec<u32>,
     users: usize,
     population: isize,
@@ -45,6 +47,7 @@ impl FakeIo {
             sockets: HashMap::new(),
             writable: Vec::new(),
             mail: (0..workers).map(|_| VecDeque::new()).collect(),
+            calls: Vec::new(),
             closed: Vec::new(),
             users: 0,
             population: 0,
@@ -54,6 +57,12 @@ impl FakeIo {
 }
 
 impl Io for FakeIo {
+    fn call(&mut self, call: Call) {
+        self.calls.push(call);
+    }
+    fn is_backbone_congested(&self) -> bool {
+        false
+    }
     fn send(&mut self, slot: u32, bytes: &[u8]) -> Sent {
         let Some((got, room)) = self.sockets.get_mut(&slot) else { return Sent::Gone };
         let n = bytes.len().min(*room);
@@ -176,6 +185,7 @@ impl World {
             accounts: Accounts::new(quotas),
             workers: WORKERS,
             line: LoadLine::default(),
+            cluster: None,
         });
         let core = |id: usize| {
             let (stats, now) = (Arc::default(), Now::default());

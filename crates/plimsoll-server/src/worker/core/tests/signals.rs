@@ -363,8 +363,8 @@ fn run(seed: u64) -> [u64; 6] {
     }
     let sum = |cell: fn(&WorkerStats) -> u64| r.w.cores.iter().map(|c| cell(&c.stats)).sum::<u64>();
     let resyncs = r.members.iter().map(|m| m.resyncs as u64).sum();
-    let pushes = sum(|s| s.mark_pushes.get());
-    assert!(pushes <= sum(|s| s.marks_risen.get()), "seed {seed}");
+    let pushes = sum(|s| s.marks.pushes.get());
+    assert!(pushes <= sum(|s| s.marks.risen.get()), "seed {seed}");
     let saved = [
         sum(|s| s.presence_debounced.get()),
         sum(|s| s.presence_coalesced.get()),
