@@ -4,7 +4,7 @@
 //!
 //! An adapter carries bytes. It knows channels by name, bodies as opaque bytes, and offsets; it
 //! knows no connections, users, permissions or JSON. It implements [`Backbone`] and passes
-//! [`suite`]. What it owes, in short:
+//! the `suite` (a feature of this crate). What it owes, in short:
 //!
 //! 1. **Order.** Publications of one channel are appended in the order of the calls of
 //!    [`Backbone::publish`], and within a call in the order of the batch. Every subscriber gets
@@ -28,8 +28,11 @@
 
 pub mod envelope;
 pub mod limits;
+pub mod memory;
 pub mod names;
 pub mod redis;
+#[cfg(feature = "suite")]
+pub mod suite;
 
 mod contract;
 

@@ -54,3 +54,14 @@ pub const REDIS_USER_BYTES_MAX: usize = 65_535;
 pub const REDIS_PRESENCE_MAX: usize = 256;
 /// Calls of `probe` that wait.
 pub const REDIS_PROBES_MAX: usize = 1_024;
+
+// --- memory ---------------------------------------------------------------------------------
+
+/// Events that wait for a stalled node of the memory broker: more is a gap.
+pub const MEMORY_STALLED_MAX: usize = 100_000;
+/// Channels of the memory broker.
+pub const MEMORY_CHANNELS_MAX: usize = 1_000_000;
+/// Idempotency keys of one channel of the memory broker.
+pub const MEMORY_KEYS_MAX: usize = 100_000;
+/// Between two looks for channels of the memory broker that nobody uses, in milliseconds.
+pub const MEMORY_SWEEP_MS: u64 = 60_000;
