@@ -2,6 +2,7 @@
 
 use crate::fleet;
 use crate::ramps::CapacityArgs;
+use crate::scenarios::cluster::ClusterArgs;
 use crate::scenarios::connect::ConnectArgs;
 use crate::scenarios::fanout::FanoutArgs;
 use crate::scenarios::idle::IdleArgs;
@@ -27,6 +28,7 @@ pub struct Bench {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(Box<RunArgs>),
+    Cluster(Box<ClusterArgs>),
     Connect(ConnectArgs),
     Fanout(FanoutArgs),
     Storm(StormArgs),
@@ -45,6 +47,7 @@ impl Bench {
     pub fn run(self) -> ExitCode {
         let (scenario, json, result) = match self.command {
             Command::Run(args) => ("run", json(&args.common), args.execute()),
+            Command::Cluster(args) => ("cluster", json(&args.common), args.execute()),
             Command::Connect(args) => ("connect", json(&args.common), args.execute()),
             Command::Fanout(args) => ("fanout", json(&args.common), args.execute()),
             Command::Storm(args) => ("storm", json(&args.common), args.execute()),
@@ -81,6 +84,9 @@ mod tests {
             "run --clients 5000 --duration 5m",
             "run --workload w.toml --users 10 --room-sizes power_law:2 --receipts author",
             "run --ledger run.plimsoll --no-history --json --reconnect paced:5000",
+            "cluster --backbone redis_cluster --fault cluster-master-kill --stay 0s --json",
+            "cluster --nodes 2 --backbone jetstream --broker-bin /nowhere --fault partition:9s",
+            "run --url ws://127.0.0.1:1 --url ws://127.0.0.1:2 --server-pid 3 --server-pid 4",
             "connect --clients 100 --rate 50",
             "fanout --rates 1000,saturated --rooms 10 --subscribers 10",
             "storm --reconnect phoenix --rounds 1",
@@ -93,7 +99,14 @@ mod tests {
             let words = ["plimsoll"].into_iter().chain(line.split(' '));
             assert!(Cli::try_parse_from(words).is_ok(), "{line}");
         }
-        for line in ["", "verify", "storm --reconnect x", "fanout --rates -1", "idle --hold 0s"] {
+        for line in [
+            "",
+            "cluster --fault x",
+            "verify",
+            "storm --reconnect x",
+            "fanout --rates -1",
+            "idle --hold 0s",
+        ] {
             let words = ["plimsoll"].into_iter().chain(line.split(' '));
             assert!(Cli::try_parse_from(words).is_err(), "{line}");
         }

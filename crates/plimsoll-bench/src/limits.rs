@@ -25,6 +25,15 @@ pub const PAYLOAD_BYTES_MAX: u32 = 60_000;
 /// Bytes of a workload file: a page of text.
 pub const WORKLOAD_BYTES_MAX: u64 = 1 << 20;
 
+/// Nodes of a cluster under load: more find no room on the machine of a generator.
+pub const NODES_MAX: usize = 64;
+/// Tries to find a free port among 10,000.
+pub const PORT_TRIES_MAX: usize = 64;
+/// Connections through one proxy: each has two threads.
+pub const PROXY_CONNECTIONS_MAX: usize = 2_048;
+/// Bytes that a proxy holds of one direction of a connection.
+pub const PROXY_BUFFER_BYTES: usize = 16 << 10;
+
 // --- The fleet -------------------------------------------------------------------------------
 
 /// Threads of a fleet in one process: more than this finds no cores.

@@ -87,6 +87,17 @@ impl Metrics {
         Self(samples.take(limits::METRICS_SAMPLES_MAX).collect())
     }
 
+    /// Adds those of another process, for figures that are counted.
+    pub fn add(&mut self, other: &Self) {
+        for (name, value) in &other.0 {
+            if let Some(sum) = self.0.get_mut(name) {
+                *sum += value;
+            } else if self.0.len() < limits::METRICS_SAMPLES_MAX {
+                self.0.insert(name.clone(), *value);
+            }
+        }
+    }
+
     /// A value.
     pub fn get(&self, name: &str) -> Option<f64> {
         self.0.get(name).copied()

@@ -6,7 +6,7 @@ mod usage;
 
 pub use affinity::{cores_of_this_thread, pin_this_thread};
 pub use machine::{descriptor_limit, fingerprint, utc_now};
-pub use usage::Usage;
+pub use usage::{Usage, sum};
 
 use crate::limits;
 use rustix::process::{Pid, Signal, kill_process};
@@ -174,6 +174,13 @@ impl OwnServer {
     /// Number of its process.
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Ends it at once (SIGKILL).
+    pub fn kill(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 
     /// Whether the process has not ended.

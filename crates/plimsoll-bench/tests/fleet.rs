@@ -6,6 +6,7 @@ mod server;
 
 use plimsoll_bench::fleet::reconnect::Profile;
 use plimsoll_bench::fleet::{Counters, Fleet, FleetConfig, Load, Settle, Stream, Target};
+use plimsoll_bench::ledger::{Channel, Ledger, Run, judge};
 use plimsoll_bench::topology::Topology;
 use server::{Manner, Server};
 use std::sync::Arc;
@@ -212,7 +213,7 @@ fn nobody_listens() {
     let mut config = config(&server, 1, 3);
     // A port that was free a moment ago.
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    config.target.address = listener.local_addr().unwrap();
+    config.targets[0].address = listener.local_addr().unwrap();
     drop(listener);
     let fleet = Fleet::start(config).unwrap();
     fleet.apply(&Load { clients: 3, ..Load::default() });
@@ -277,6 +278,44 @@ fn where_nobody_may_publish_nothing_is_expected() {
     until(&fleet, |now| now.errors.get(&103) >= Some(&10));
     let finished = fleet.finish();
     assert_eq!((finished.probed, finished.unreached, finished.counters.acknowledged), (0, 0, 0));
+}
+
+#[test]
+fn an_internal_error_leaves_a_publication_unknown() {
+    let server = Server::start(Manner::Refuse(100));
+    let (fleet, mut load) = connected(&server, 1, 2);
+    load.streams = vec![stream(100.0, 1)];
+    fleet.apply(&load);
+    until(&fleet, |now| now.unknown >= 10 && now.errors.get(&100) >= Some(&10));
+    let finished = fleet.finish_within(Settle { heal: Duration::ZERO, ..Settle::default() });
+    let ledger = Ledger {
+        run: Run::new("unknown", 0, finished.settled_us),
+        channels: vec![Channel { name: "room:0".into(), history: true }],
+        logs: finished.logs,
+        stored: Vec::new(),
+        comparisons: Vec::new(),
+    };
+    let counts = judge(&ledger).counts;
+    assert_eq!((counts.unknown, counts.refused), (counts.published, 0));
+    assert_eq!(finished.counters.unknown, counts.published);
+}
+
+#[test]
+fn clients_are_on_all_nodes_and_change_them() {
+    let servers = [Server::start(Manner::Good), Server::start(Manner::Good)];
+    let mut config = config(&servers[0], 1, 20);
+    config.targets.push(Target { address: servers[1].address, ..config.targets[0].clone() });
+    let fleet = Fleet::start(config).unwrap();
+    fleet.apply(&Load { clients: 20, ..Load::default() });
+    until(&fleet, |now| now.subscribed == 20);
+    let requests = || servers.each_ref().map(|s| s.seen().requests.load(Ordering::Relaxed));
+    let first = requests();
+    assert!(first.iter().all(|n| *n >= 3) && first.iter().sum::<u64>() == 20, "{first:?}");
+    fleet.drop_all();
+    until(&fleet, |now| now.subscribed == 20 && now.connects == 40);
+    let second = requests();
+    assert_eq!(second.iter().sum::<u64>(), 40);
+    assert!(second.iter().zip(first).all(|(now, then)| *now >= then + 3), "{first:?} {second:?}");
 }
 
 #[test]

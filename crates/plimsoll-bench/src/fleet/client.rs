@@ -27,6 +27,8 @@ pub struct Client {
     pub heard_ms: u32,
     /// Seconds between two pings; 0: none are sent.
     pub ping_s: u16,
+    /// Which of the targets this connection goes to.
+    pub target: u16,
     /// Tries since the last successful connect.
     pub attempt: u16,
     /// Subscribes of the connection's start that are not answered.

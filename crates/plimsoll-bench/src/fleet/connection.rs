@@ -34,7 +34,7 @@ pub(super) enum Ending {
 }
 
 impl Request {
-    pub fn new(target: &Target, rng: &mut fastrand::Rng) -> Self {
+    pub fn new(targets: &[Target], rng: &mut fastrand::Rng) -> Self {
         // 16 random bytes in base 64, digit by digit: the 22nd carries two bits only.
         const DIGITS: &[u8; 64] =
             b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
@@ -44,12 +44,15 @@ impl Request {
         };
         let key: String = (0..21).map(|_| digit(1)).collect();
         let key = format!("{key}{}==", digit(16));
-        let text = format!(
-            "GET {} HTTP/1.1\r\nHost: {}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-             Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n",
-            target.path, target.host
-        );
-        Self { bytes: text.into_bytes(), accept: accept_for(key.as_bytes()) }
+        let text = |target: &Target| {
+            format!(
+                "GET {} HTTP/1.1\r\nHost: {}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+                 Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n",
+                target.path, target.host
+            )
+        };
+        let bytes = targets.iter().map(|target| text(target).into_bytes()).collect();
+        Self { bytes, accept: accept_for(key.as_bytes()) }
     }
 }
 
@@ -83,11 +86,19 @@ impl Thread {
             0 | 1 => 0,
             sources => 1 + (self.client_id(at) % u32::from(sources)) as u8,
         };
-        let opened = socket::open(config.target.address, source);
+        let target = match config.targets.len() {
+            0 | 1 => 0,
+            many => self.rng.usize(..many),
+        };
+        let opened = match config.targets.get(target) {
+            Some(target) => socket::open(target.address, source),
+            None => Err("no target"),
+        };
         let now_ms = self.now_ms();
         let Some(client) = self.clients.get_mut(at) else { return };
         client.generation = client.generation.wrapping_add(1);
         client.stage = Stage::Connecting;
+        client.target = target as u16;
         client.deadline_ms = now_ms + limits::UPGRADE_MS;
         self.under_way += 1;
         let failed = match opened {
@@ -115,8 +126,10 @@ impl Thread {
             return self.over(at, Ending::Failed(reason, End::Refused));
         }
         client.stage = Stage::Upgrading;
+        let request = self.request.bytes.get(usize::from(client.target));
+        let request = request.map(Vec::as_slice).unwrap_or_default();
         // An empty socket takes so little at once, or the connection is dead.
-        if send(socket, &self.request.bytes, SendFlags::NOSIGNAL) != Ok(self.request.bytes.len()) {
+        if send(socket, request, SendFlags::NOSIGNAL) != Ok(request.len()) {
             self.over(at, Ending::Failed("connection reset", End::Refused));
         }
     }
@@ -405,6 +418,7 @@ impl Thread {
         for wait in extra.map(|extra| extra.waits).unwrap_or_default() {
             self.waits -= 1;
             if let Asked::Publish { sequence, probe, .. } = wait.what {
+                self.counters.unknown += 1;
                 self.shared.release_probe(probe);
                 if let Some(recorder) = &mut self.recorder {
                     recorder.answered(now_us, id, sequence, Outcome::Unknown);

@@ -23,6 +23,7 @@ impl Default for Counters {
             due: 0,
             published: 0,
             acknowledged: 0,
+            unknown: 0,
             deliveries: 0,
             deliveries_due: 0,
             delivery_bytes: 0,
@@ -76,7 +77,7 @@ impl Counters {
     }
 
     /// The members that only grow.
-    pub(super) fn sums(&mut self) -> [&mut u64; 14] {
+    pub(super) fn sums(&mut self) -> [&mut u64; 15] {
         let [recovered, lost] = &mut self.recoveries;
         [
             &mut self.attempts,
@@ -88,6 +89,7 @@ impl Counters {
             &mut self.due,
             &mut self.published,
             &mut self.acknowledged,
+            &mut self.unknown,
             &mut self.deliveries,
             &mut self.deliveries_due,
             &mut self.delivery_bytes,

@@ -28,6 +28,9 @@ const MALFORMED: Ending = Ending::Failed("malformed", End::Closed(NO_CLOSE_FRAME
 /// Subscriptions ended by the server with this code or a higher one are made again (SDKs do so).
 const RESUBSCRIBE_CODE: u32 = 2_500;
 
+/// An error of the server's inside: of a publication it says that nobody knows what became of it.
+const UNKNOWN_CODE: u32 = 100;
+
 impl Thread {
     /// Something happened on a client's socket.
     pub fn on_socket(&mut self, at: usize, generation: u32, flags: EventFlags) {
@@ -425,6 +428,13 @@ impl Thread {
     ) {
         let (now_us, id) = (self.now_us, self.client_id(at));
         let outcome = match answer {
+            // The server does not know: it may have been appended.
+            Answer::Error { code: UNKNOWN_CODE, .. } => {
+                count(&mut self.counters.errors, UNKNOWN_CODE);
+                self.counters.unknown += 1;
+                self.shared.release_probe(probe);
+                Outcome::Unknown
+            }
             Answer::Error { code, temporary } => {
                 count(&mut self.counters.errors, *code);
                 match temporary {

@@ -45,8 +45,9 @@ pub struct Target {
 /// Everything about a fleet that does not change while it runs.
 #[derive(Clone, Debug)]
 pub struct FleetConfig {
-    /// The server.
-    pub target: Target,
+    /// The server, or the nodes of a cluster: a client connects to any of them, and to another one
+    /// each time. At least one, at most [`crate::limits::NODES_MAX`].
+    pub targets: Vec<Target>,
     /// Who is in which channel. Every client has a place in it.
     pub topology: Arc<Topology>,
     /// Threads, at least 1.
@@ -71,7 +72,7 @@ impl FleetConfig {
     /// One thread of this process, clients of centrifuge-js that recover, no tokens, no books.
     pub fn new(target: Target, topology: Arc<Topology>) -> Self {
         Self {
-            target,
+            targets: vec![target],
             topology,
             threads: 1,
             sources: 0,
@@ -150,6 +151,8 @@ pub struct Counters {
     pub published: u64,
     /// Of them: acknowledged.
     pub acknowledged: u64,
+    /// Of them: what became of it is not known: the answer said so, or none came.
+    pub unknown: u64,
     /// Deliveries: publications received, live or recovered.
     pub deliveries: u64,
     /// Deliveries that the sent publications ought to make (their channels' subscribers then).

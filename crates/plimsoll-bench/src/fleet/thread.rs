@@ -72,9 +72,9 @@ pub(super) struct Thread {
     pub waits: u64,
 }
 
-/// The upgrade request, and what proves that it was understood.
+/// The upgrade request of each target, and what proves that it was understood.
 pub(super) struct Request {
-    pub bytes: Vec<u8>,
+    pub bytes: Vec<Vec<u8>>,
     pub accept: [u8; 28],
 }
 
@@ -127,7 +127,7 @@ impl Thread {
             counters: Counters::default(),
             recorder: shared.config.ledger.then(Recorder::default),
             seen: Seen::new(topology),
-            request: Request::new(&shared.config.target, &mut rng),
+            request: Request::new(&shared.config.targets, &mut rng),
             shared,
             rng,
             message: Vec::new(),

@@ -15,9 +15,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// The first line: what a process of the fleet is to be.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Start {
-    address: SocketAddr,
-    host: String,
-    path: String,
+    /// Address, host and path of each.
+    targets: Vec<(SocketAddr, String, String)>,
     threads: usize,
     sources: u8,
     token_secret: Option<String>,
@@ -97,11 +96,9 @@ struct Figures {
 
 impl Start {
     pub fn new(config: &FleetConfig, process: u32, topology: PathBuf, books: PathBuf) -> Self {
-        let FleetConfig { target, token_secret, .. } = config.clone();
+        let FleetConfig { targets, token_secret, .. } = config.clone();
         Self {
-            address: target.address,
-            host: target.host,
-            path: target.path,
+            targets: targets.into_iter().map(|t| (t.address, t.host, t.path)).collect(),
             threads: config.threads,
             sources: config.sources,
             token_secret,
@@ -117,9 +114,9 @@ impl Start {
     }
 
     pub fn config(&self, topology: Topology) -> FleetConfig {
-        let (host, path) = (self.host.clone(), self.path.clone());
+        let targets = self.targets.iter().cloned();
         FleetConfig {
-            target: Target { address: self.address, host, path },
+            targets: targets.map(|(address, host, path)| Target { address, host, path }).collect(),
             topology: Arc::new(topology),
             threads: self.threads,
             sources: self.sources,

@@ -22,12 +22,14 @@
 
 mod events;
 mod file;
+mod healing;
 mod judge;
 mod recorder;
 mod varint;
 mod verdict;
 
 pub use file::LoadError;
+pub use healing::{Healing, healing};
 pub use judge::judge;
 pub use recorder::Recorder;
 pub use verdict::{Counts, Judgement, Rule, Verdict, Violation};
@@ -55,7 +57,7 @@ pub enum Outcome {
     Acknowledged,
     /// The reply was this error.
     Refused(u32),
-    /// The connection ended, or the run, before a reply.
+    /// The connection ended, or the run, before a reply; or the reply said that nobody knows.
     Unknown,
 }
 
@@ -148,6 +150,10 @@ pub struct Run {
     /// Whether a channel without history may lose nothing for a subscriber that stays. Such
     /// channels promise at most once, so that losses are counted and break nothing otherwise.
     pub exact_without_history: bool,
+    /// Whether offsets may leave out numbers, since several channels share the counter. Then the
+    /// next one is the next that anybody saw, and violations name offsets by their rank.
+    #[serde(default)]
+    pub sparse_offsets: bool,
 }
 
 impl Run {
@@ -166,6 +172,7 @@ impl Run {
             deliveries_planned: 0,
             recoveries_planned: 0,
             exact_without_history: false,
+            sparse_offsets: false,
         }
     }
 }

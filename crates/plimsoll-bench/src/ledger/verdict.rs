@@ -104,6 +104,8 @@ pub struct Counts {
     pub lost_without_history: u64,
     /// Acknowledged publications of which nothing is known since their epoch ended.
     pub acks_lost_with_epoch: u64,
+    /// When the first and the last of them was acknowledged, microseconds from the run's beginning.
+    pub acks_lost_us: Option<(u64, u64)>,
     /// Acknowledged publications that stand where nobody looked, or stood there and were trimmed.
     pub acks_unseen: u64,
     /// Bytes of the logs' records.

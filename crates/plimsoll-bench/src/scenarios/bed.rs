@@ -1,11 +1,12 @@
 //! The server of a run, and where its figures come from.
 
 use super::{Common, about};
+use crate::cluster::Nodes;
 use crate::fleet::{Fleet, FleetConfig, Target};
 use crate::ledger::Judgement;
 use crate::report::Summary;
 use crate::scrape::{Endpoint, Metrics, resolve};
-use crate::server::{OwnServer, ServerSetup, Usage, pin_this_thread};
+use crate::server::{OwnServer, ServerSetup, Usage, pin_this_thread, sum};
 use crate::topology::Topology;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use std::net::{SocketAddr, TcpStream};
@@ -19,32 +20,64 @@ const SPARE_DESCRIPTORS: u64 = 200;
 /// Path of the protocol on our server, and on those it is compatible with.
 const PATH: &str = "/connection/websocket";
 
-/// A server, our own or another's.
+/// A server or the nodes of a cluster, our own or another's.
 #[derive(Debug)]
 pub struct Bed {
     server: Option<OwnServer>,
-    /// Where clients connect.
-    pub target: Target,
+    cluster: Option<Arc<Nodes>>,
+    /// Where clients connect: at least one.
+    pub targets: Vec<Target>,
     /// Signs the clients' tokens.
     pub token_secret: Option<String>,
-    metrics: Option<Endpoint>,
-    pid: Option<u32>,
+    metrics: Vec<Endpoint>,
+    pids: Vec<u32>,
 }
 
 impl Bed {
     /// Starts a server by `setup`, or looks whether the one of `--url` is there.
     pub fn prepare(common: &Common, clients: u32, setup: ServerSetup) -> Result<Self, String> {
         common.check(clients)?;
-        let own = common.url.is_none();
+        let own = common.url.is_empty();
         descriptors(clients, common.processes as u64, own)?;
-        let bed = match &common.url {
-            Some(url) => Self::of_another(common, url)?,
-            None => Self::of_our_own(common, setup)?,
+        let bed = match own {
+            false => Self::of_another(common)?,
+            true => Self::of_our_own(common, setup)?,
         };
         if !common.core.is_empty() {
             pin_this_thread(&common.core).map_err(about("--core"))?;
         }
         Ok(bed)
+    }
+
+    /// For the nodes of a cluster of our own, whose clients connect to `addresses`.
+    pub fn of_cluster(
+        common: &Common,
+        clients: u32,
+        nodes: Arc<Nodes>,
+        addresses: &[SocketAddr],
+    ) -> Result<Self, String> {
+        common.check(clients)?;
+        descriptors(clients, common.processes as u64, true)?;
+        if !common.core.is_empty() {
+            pin_this_thread(&common.core).map_err(about("--core"))?;
+        }
+        Ok(Self {
+            server: None,
+            targets: addresses.iter().copied().map(own_target).collect(),
+            token_secret: Some(nodes.token_secret().to_owned()),
+            metrics: Vec::new(),
+            pids: Vec::new(),
+            cluster: Some(nodes),
+        })
+    }
+
+    /// Where a client that speaks to one node only connects.
+    pub fn target(&self) -> &Target {
+        // There is at least one.
+        match self.targets.first() {
+            Some(target) => target,
+            None => unreachable!("a bed has a target"),
+        }
     }
 
     fn of_our_own(common: &Common, mut setup: ServerSetup) -> Result<Self, String> {
@@ -55,48 +88,52 @@ impl Bed {
         setup.cgroup.clone_from(&common.server_cgroup);
         let server = OwnServer::start(&setup)?;
         let address = server.address();
-        let target = Target { address, host: address.to_string(), path: PATH.into() };
         Ok(Self {
-            target,
+            targets: vec![own_target(address)],
             token_secret: Some(secret),
-            metrics: Some(Endpoint::of_admin(server.admin_address())),
-            pid: Some(server.pid()),
+            metrics: vec![Endpoint::of_admin(server.admin_address())],
+            pids: vec![server.pid()],
             server: Some(server),
+            cluster: None,
         })
     }
 
-    fn of_another(common: &Common, url: &str) -> Result<Self, String> {
-        let target = target(url).map_err(about(format!("--url {url}")))?;
-        let metrics = common.metrics.as_deref();
-        let metrics = metrics.map(Endpoint::parse).transpose().map_err(about("--metrics"))?;
-        let addresses = [Some(target.address), metrics.as_ref().map(|m| m.address)];
-        for address in addresses.into_iter().flatten() {
+    fn of_another(common: &Common) -> Result<Self, String> {
+        let target = |url: &String| target(url).map_err(about(format!("--url {url}")));
+        let targets = common.url.iter().map(target).collect::<Result<Vec<_>, _>>()?;
+        let metrics = common.metrics.iter().map(|url| Endpoint::parse(url));
+        let metrics = metrics.collect::<Result<Vec<_>, _>>().map_err(about("--metrics"))?;
+        let addresses = targets.iter().map(|t| t.address);
+        for address in addresses.chain(metrics.iter().map(|m| m.address)) {
             allowed(address, common.allow_remote)?;
         }
-        TcpStream::connect_timeout(&target.address, PATIENCE).map_err(|error| {
-            format!(
-                "nobody answers at {url}: {error}. Is the server running? (Without --url a \
-                 server is started for the run.)"
-            )
-        })?;
+        for (target, url) in targets.iter().zip(&common.url) {
+            TcpStream::connect_timeout(&target.address, PATIENCE).map_err(|error| {
+                format!(
+                    "nobody answers at {url}: {error}. Is the server running? (Without --url a \
+                     server is started for the run.)"
+                )
+            })?;
+        }
         Ok(Self {
             server: None,
-            target,
+            cluster: None,
+            targets,
             token_secret: common.token_secret.clone(),
             metrics,
-            pid: common.server_pid,
+            pids: common.server_pid.clone(),
         })
     }
 
     /// Whether the server was started for this run: it starts with counters of 0, and nobody else
     /// is connected to it.
     pub fn is_own(&self) -> bool {
-        self.server.is_some()
+        self.server.is_some() || self.cluster.is_some()
     }
 
-    /// Where its metrics are, if that is known.
+    /// Where the metrics of its first node are, if that is known.
     pub fn endpoint(&self) -> Option<&Endpoint> {
-        self.metrics.as_ref()
+        self.metrics.first()
     }
 
     /// A fleet for this server.
@@ -114,32 +151,54 @@ impl Bed {
             ledger,
             seed: common.seed,
             processes: common.processes,
-            ..FleetConfig::new(self.target.clone(), Arc::clone(topology))
+            targets: self.targets.clone(),
+            ..FleetConfig::new(self.target().clone(), Arc::clone(topology))
         };
         Fleet::start(config).map_err(about("the fleet does not start"))
     }
 
     /// What the server used so far; none when there is no way to know.
+    /// Of several nodes it is the sum; none while one of them is not there.
     pub fn usage(&self) -> Option<Usage> {
-        match self.pid {
-            Some(pid) => Usage::of(pid).ok(),
-            None => self.metrics.as_ref()?.read().ok()?.usage(),
+        if let Some(nodes) = &self.cluster {
+            return nodes.usage();
+        }
+        match self.pids.is_empty() {
+            false => sum(self.pids.iter().map(|pid| Usage::of(*pid).ok())),
+            true => sum(self.metrics.iter().map(|metrics| metrics.read().ok()?.usage())),
         }
     }
 
-    /// The server's metrics, if it is known where they are.
+    /// The metrics of server or nodes together, if it is known where they are.
     pub fn metrics(&self) -> Option<Result<Metrics, String>> {
-        self.metrics.as_ref().map(Endpoint::read)
+        let endpoints = match &self.cluster {
+            Some(nodes) => nodes.endpoints(),
+            None => self.metrics.clone(),
+        };
+        let mut all: Option<Metrics> = None;
+        for endpoint in &endpoints {
+            match endpoint.read() {
+                Err(error) => return Some(Err(error)),
+                Ok(more) => match &mut all {
+                    Some(all) => all.add(&more),
+                    None => all = Some(more),
+                },
+            }
+        }
+        all.map(Ok)
     }
 
     /// Finds it when our own server has ended, with the end of its log; notes what the figures
     /// lack otherwise.
     pub fn look_after(&mut self, summary: &mut Summary) {
-        let unseen = self.pid.is_none() && self.metrics.is_none();
+        let unseen = self.pids.is_empty() && self.metrics.is_empty() && self.cluster.is_none();
         if unseen {
             let note = "The server's CPU time and memory are not known: give --server-pid or \
                         --metrics.";
             summary.notes.push(note.into());
+        }
+        if let Some(nodes) = &self.cluster {
+            nodes.look_after(summary);
         }
         let Some(server) = &mut self.server else { return };
         if !server.is_alive() {
@@ -148,6 +207,10 @@ impl Bed {
             summary.finds(Judgement::Broken, text);
         }
     }
+}
+
+fn own_target(address: SocketAddr) -> Target {
+    Target { address, host: address.to_string(), path: PATH.into() }
 }
 
 /// Host, port and path of `ws://…`.

@@ -10,16 +10,17 @@ use std::time::Duration;
 #[derive(Clone, Debug, Args)]
 pub struct Common {
     /// Server to put load on, as ws://127.0.0.1:8000/connection/websocket. Without it a server is
-    /// started for this run.
+    /// started for this run. Given several times, they are the nodes of a cluster: each client
+    /// connects to any of them, and to any of them again when it comes back.
     #[arg(long)]
-    pub url: Option<String>,
-    /// Process of that server, for its CPU time and memory.
+    pub url: Vec<String>,
+    /// Process of that server, for its CPU time and memory; once for each node.
     #[arg(long, requires = "url")]
-    pub server_pid: Option<u32>,
+    pub server_pid: Vec<u32>,
     /// Metrics of that server, as http://127.0.0.1:9000/metrics: for its CPU time and memory when
-    /// no process is given, and for its counters.
+    /// no process is given, and for its counters; once for each node.
     #[arg(long, requires = "url")]
-    pub metrics: Option<String>,
+    pub metrics: Vec<String>,
     /// HMAC secret of that server: clients bring tokens signed by it. Others on this machine may
     /// see it while the command runs.
     #[arg(long, requires = "url")]
@@ -78,6 +79,8 @@ impl Common {
         range("clients", u64::from(clients), 1, u64::from(limits::CLIENTS_MAX))?;
         range("--threads", self.threads as u64, 1, limits::FLEET_THREADS_MAX as u64)?;
         range("--processes", self.processes as u64, 1, limits::FLEET_PROCESSES_MAX as u64)?;
+        let nodes = self.url.len().max(self.server_pid.len()).max(self.metrics.len());
+        range("--url", nodes as u64, 0, limits::NODES_MAX as u64)?;
         range("--workers", self.workers as u64, 0, limits::WORKERS_MAX as u64)
     }
 }
@@ -175,6 +178,8 @@ mod tests {
         };
         check(&[], true);
         check(&["--url", "ws://127.0.0.1:1", "--server-pid", "3", "--token-secret", "x"], true);
+        let two = ["--url", "ws://127.0.0.1:1", "--url", "ws://127.0.0.1:2"];
+        check(&two, true);
         check(&["--server-pid", "3"], false);
         check(&["--url", "ws://127.0.0.1:1", "--workers", "2"], false);
         check(&["--reconnect", "sometimes"], false);

@@ -4,6 +4,7 @@
 //! it goes; it ends with a [`Summary`] and its verdict.
 
 mod bed;
+pub mod cluster;
 pub mod common;
 pub mod connect;
 pub mod fanout;

@@ -116,7 +116,7 @@ impl OverloadArgs {
     }
 
     fn check(&self) -> Result<(), String> {
-        if self.common.url.is_some() {
+        if !self.common.url.is_empty() {
             return Err("bench overload starts its own server: --url is not for it".into());
         }
         let clients = u64::from(self.rooms) * u64::from(self.subscribers);
@@ -211,7 +211,7 @@ impl OverloadArgs {
         let mut watch = Watch::new(&bed, &fleet, live);
         let node = NodeWatch::start(bed.endpoint().cloned().ok_or("no metrics")?);
         let_in(&mut watch, &self.load(0.0), &topology)?;
-        let mut canary = Canary::start(&bed.target, bed.token_secret.as_deref())?;
+        let mut canary = Canary::start(bed.target(), bed.token_secret.as_deref())?;
         fleet.apply(&self.calm());
         watch.hold("before", WARM_UP);
         canary.forget();

@@ -3,7 +3,7 @@
 mod books;
 mod flags;
 
-pub use books::judged;
+pub use books::{Books, Planned, judged};
 pub use flags::RunFlags;
 
 use super::common::Common;
@@ -17,7 +17,6 @@ use crate::report::{Live, Step, Summary, bottleneck, traffic};
 use crate::server::{LIVE, ROOM, ServerSetup};
 use crate::workload::rooms::{self, Scene};
 use crate::workload::{Draft, Workload};
-use books::Books;
 use clap::Args;
 use std::fs::File;
 use std::io::Read;
@@ -29,6 +28,12 @@ use std::time::Duration;
 const SETTLE: Settle = Settle { answers: Duration::from_secs(30), heal: Duration::from_secs(10) };
 /// Between the last publication of the run and the probes: what is sent later is a probe.
 const REST: Duration = Duration::from_secs(1);
+
+/// Of the planned recoveries so many have to succeed: some clients are cut while they are on their
+/// way back, and are not back at the end.
+const RECOVERIES_RATIO: f64 = 0.5;
+/// Of the planned deliveries so many have to come: less is another run than was planned.
+const DELIVERIES_RATIO: f64 = 0.5;
 
 /// Put people on a server who talk, type, read, come and go, and judge what they saw.
 #[derive(Clone, Debug, Args)]
@@ -63,7 +68,7 @@ impl RunArgs {
         let workload = self.flags.over(draft).check().map_err(|error| error.to_string())?;
         let scene = rooms::build(&workload, self.common.seed);
         check_size(&workload, &scene)?;
-        if self.common.url.is_none() {
+        if self.common.url.is_empty() {
             own_namespaces(&workload)?;
         }
         let setup = setup(&workload, &scene);
@@ -97,7 +102,8 @@ impl Running<'_> {
         fleet: Fleet,
         setup: &ServerSetup,
     ) -> Result<(Summary, Ledger), String> {
-        let mut books = Books::open(bed, self.workload, self.scene);
+        let mut books = Books::open(bed, &self.scene.topology, self.scene.rooms.clone());
+        let mut cuts = 0;
         let mut summary = Summary::of("run");
         summary.notes.push(self.describe());
         let started_us = now_us();
@@ -120,11 +126,12 @@ impl Running<'_> {
             step.count("not_recovered", "not recovered", period.during.recoveries[1]);
             summary.notes.extend(bottleneck(&step, None));
             summary.steps.push(step);
-            books.cuts += period.during.cuts;
+            cuts += period.during.cuts;
         }
         fleet.apply(&Load { clients: calm.0, handshakes_max: 64, ..Load::default() });
         watch.hold("settling", REST);
         books.probes_from_us = Some(now_us());
+        books.planned = self.planned(cuts);
         self.live.note("settling: what is under way arrives, a last publication reaches everyone");
         let finished: Finished = fleet.finish_within(SETTLE);
         if let Some(troubles) = troubles(&finished.counters) {
@@ -135,6 +142,20 @@ impl Running<'_> {
         let name = format!("{} clients, {:?}", self.workload.clients, self.workload.duration);
         let ledger = books.close(&name, started_us, finished, setup, &mut summary);
         Ok((summary, ledger))
+    }
+
+    fn planned(&self, cuts: u64) -> Planned {
+        let [(_, calm), (_, peak)] = self.workload.phases();
+        let mean = (2.0 * calm + peak) / 3.0;
+        let seconds = self.workload.duration.as_secs_f64();
+        let deliveries = self.scene.deliveries_per_s * mean * seconds * DELIVERIES_RATIO;
+        // A cut client asks to recover each of its rooms; one that leaves does not.
+        let rooms = self.scene.rooms.len() as u32;
+        let in_rooms: u64 = (0..rooms).map(|r| u64::from(self.scene.topology.size(r))).sum();
+        let each = in_rooms as f64 / f64::from(self.workload.clients);
+        let cuts = cuts as f64 * (1.0 - self.workload.leaves_ratio);
+        let recoveries = (cuts * each * RECOVERIES_RATIO) as u64;
+        Planned { deliveries: deliveries as u64, recoveries }
     }
 
     fn describe(&self) -> String {

@@ -59,7 +59,7 @@ pub struct SlowArgs {
 impl SlowArgs {
     /// Runs it.
     pub fn execute(&self) -> Result<Summary, String> {
-        if self.common.url.is_some() {
+        if !self.common.url.is_empty() {
             return Err("bench slow starts its own server: --url is not for it".into());
         }
         range("--good", u64::from(self.good), 1, u64::from(limits::CLIENTS_MAX))?;
@@ -108,7 +108,7 @@ impl SlowArgs {
     /// Lets the bad readers come.
     fn deaf(&self, bed: &Bed) -> Result<Vec<Line>, String> {
         let secret = bed.token_secret.as_deref();
-        (0..self.bad).map(|index| deaf(&bed.target, secret, index % 2 == 1)).collect()
+        (0..self.bad).map(|index| deaf(bed.target(), secret, index % 2 == 1)).collect()
     }
 
     /// Who stalled last has to be cut as the others were.

@@ -61,6 +61,19 @@ impl Usage {
         })
     }
 
+    /// This process and another one together. What is of the whole machine is not added.
+    pub fn and(&self, other: &Self) -> Self {
+        Self {
+            at_us: self.at_us.max(other.at_us),
+            cpu_us: self.cpu_us + other.cpu_us,
+            waited_us: self.waited_us + other.waited_us,
+            rss_bytes: self.rss_bytes + other.rss_bytes,
+            descriptors: self.descriptors + other.descriptors,
+            throttled_us: self.throttled_us.zip(other.throttled_us).map(|(a, b)| a + b),
+            ..*other
+        }
+    }
+
     /// CPU microseconds per second between an earlier reading and this one.
     pub fn cpu_us_per_s(&self, before: &Self) -> f64 {
         let seconds = self.at_us.saturating_sub(before.at_us) as f64 / 1e6;
@@ -71,6 +84,13 @@ impl Usage {
     pub fn kernel_bytes(&self) -> u64 {
         self.tcp_buffer_bytes + self.slab_bytes
     }
+}
+
+/// What several processes use; none if that is not known of one of them, or there is none.
+pub fn sum(all: impl IntoIterator<Item = Option<Usage>>) -> Option<Usage> {
+    let mut all = all.into_iter();
+    let first = all.next()??;
+    all.try_fold(first, |sum, more| Some(sum.and(&more?)))
 }
 
 /// The second figure of each thread's `schedstat`, which counts nanoseconds.

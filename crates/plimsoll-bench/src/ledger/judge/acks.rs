@@ -62,7 +62,17 @@ impl Judge<'_> {
     fn gone_with_epoch(&mut self, number: u32, group: &mut Vec<u32>) {
         let told_us = self.streams.get(number).map_or(u64::MAX, |stream| stream.told_us);
         let all = group.len();
-        group.retain(|index| self.of(*index).is_some_and(|p| p.sent_us > told_us));
+        let started_us = self.ledger.run.started_us;
+        let (publications, lost_us) = (&self.publications, &mut self.counts.acks_lost_us);
+        group.retain(|index| {
+            let Some(p) = publications.get(*index) else { return false };
+            if p.sent_us <= told_us {
+                let at_us = p.answered_us.saturating_sub(started_us);
+                let (first, last) = lost_us.unwrap_or((at_us, at_us));
+                *lost_us = Some((first.min(at_us), last.max(at_us)));
+            }
+            p.sent_us > told_us
+        });
         self.counts.acks_lost_with_epoch += (all - group.len()) as u64;
     }
 

@@ -6,6 +6,7 @@
 
 mod acks;
 mod publications;
+mod ranks;
 mod reader;
 mod report;
 mod settle;
@@ -15,6 +16,7 @@ mod subscriptions;
 
 use super::{Counts, Judgement, Ledger, Outcome, Rule, Run, Verdict};
 use publications::{Publication, Publications};
+use ranks::Ranks;
 use reader::Standing;
 use report::{Faults, Found, Report};
 use streams::Streams;
@@ -29,11 +31,14 @@ const ACKNOWLEDGED_ONE_OF: u64 = 100;
 pub fn judge(ledger: &Ledger) -> Verdict {
     let mut faults = Faults::default();
     let publications = Publications::of(ledger, &mut faults);
+    let mut streams = Streams::default();
+    let ranks = ledger.run.sparse_offsets.then(|| Ranks::of(ledger, &mut streams));
     let mut judge = Judge {
         ledger,
         times: Times::of(&ledger.run),
         publications,
-        streams: Streams::default(),
+        streams,
+        ranks,
         standing: Vec::new(),
         report: Report::default(),
         faults,
@@ -55,6 +60,8 @@ struct Judge<'a> {
     times: Times,
     publications: Publications,
     streams: Streams,
+    /// Where offsets leave out numbers.
+    ranks: Option<Ranks>,
     standing: Vec<Standing>,
     report: Report,
     faults: Faults,
@@ -98,6 +105,11 @@ impl Times {
 }
 
 impl Judge<'_> {
+    /// An offset as a number that leaves out none.
+    fn dense(&self, stream: u32, offset: u64) -> u64 {
+        self.ranks.as_ref().map_or(offset, |ranks| ranks.rank(stream, offset))
+    }
+
     /// C9.
     fn compare(&mut self) {
         for c in self.ledger.comparisons.iter().filter(|c| c.expected != c.found) {

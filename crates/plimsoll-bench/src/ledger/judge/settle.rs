@@ -14,11 +14,13 @@ impl Judge<'_> {
     pub(super) fn stored(&mut self, stored: &Stored) {
         let (channel, at_us) = (stored.channel, self.times.ended_us);
         let stream = self.streams.number(channel, &stored.epoch);
+        let top = self.dense(stream, stored.top);
         if let Some(stream) = self.streams.get_mut(stream) {
-            stream.top = Some(stored.top);
+            stream.top = Some(top);
         }
         let mut before: Option<u64> = None;
         for &(offset, stamp) in &stored.publications {
+            let offset = self.dense(stream, offset);
             let found = || Found::new("in the history".to_owned()).on(channel).at(stream, offset);
             if let Some(before) = before.filter(|before| before.checked_add(1) != Some(offset)) {
                 self.report.add(Rule::C1, at_us, || Found {
@@ -45,8 +47,7 @@ impl Judge<'_> {
             }
             (publication.stream, publication.offset) = (stream, offset);
         }
-        if let Some(last) = before.filter(|last| *last != stored.top) {
-            let top = stored.top;
+        if let Some(last) = before.filter(|last| *last != top) {
             self.report.add(Rule::C1, at_us, || {
                 let text = format!("the stream ends at {top}, and its history at {last}");
                 Found::new(text).on(channel).at(stream, top)

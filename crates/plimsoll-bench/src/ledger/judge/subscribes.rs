@@ -21,8 +21,8 @@ impl Judge<'_> {
         let index = reader.subscription(client, channel);
         self.end_of_span(reader, index);
         let found = |text: String| Found::new(text).by(client).on(channel);
-        let asked = asked.map(|place| (self.stream(reader, channel, place), place.offset));
-        let told = position.map(|place| (self.stream(reader, channel, place), place.offset));
+        let asked = asked.map(|place| self.position(reader, channel, place));
+        let told = position.map(|place| self.position(reader, channel, place));
         if let Some((stream, offset)) = told {
             self.streams.told(stream, at_us, offset);
         }
@@ -150,6 +150,16 @@ impl Judge<'_> {
                 found(text).at(stream, asked.saturating_add(1))
             });
         }
+    }
+
+    fn position(
+        &mut self,
+        reader: &mut Reader<'_>,
+        channel: ChannelId,
+        place: Place,
+    ) -> (u32, u64) {
+        let stream = self.stream(reader, channel, place);
+        (stream, self.dense(stream, place.offset))
     }
 
     fn stream(&mut self, reader: &mut Reader<'_>, channel: ChannelId, place: Place) -> u32 {

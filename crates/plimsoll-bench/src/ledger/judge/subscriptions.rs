@@ -87,6 +87,7 @@ impl Judge<'_> {
         };
         let (client, channel, stream) =
             (subscription.client, subscription.channel, subscription.stream);
+        let offset = self.dense(stream, offset);
         subscription.last_us = at_us;
         let had = (subscription.first, subscription.next);
         if stream != NONE {

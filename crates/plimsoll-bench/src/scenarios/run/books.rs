@@ -7,34 +7,40 @@ use crate::scenarios::Bed;
 use crate::scenarios::history::{self, Histories};
 use crate::scrape::Metrics;
 use crate::server::ServerSetup;
-use crate::topology::Topology;
-use crate::workload::Workload;
-use crate::workload::rooms::Scene;
-
-/// Of the planned recoveries so many have to succeed: some clients are cut while they are on their
-/// way back, and are not back at the end.
-const RECOVERIES_RATIO: f64 = 0.5;
-/// Of the planned deliveries so many have to come: less is another run than was planned.
-const DELIVERIES_RATIO: f64 = 0.5;
+use crate::topology::{ChannelId, Topology};
+use std::ops::Range;
 
 /// What is collected.
-pub(super) struct Books<'a> {
-    workload: &'a Workload,
-    scene: &'a Scene,
+pub struct Books<'a> {
+    topology: &'a Topology,
+    rooms: Range<ChannelId>,
     is_own: bool,
     before: Option<Metrics>,
     after: Option<Metrics>,
     histories: Histories,
     notes: Vec<String>,
-    /// Connections that were cut while the load lasted.
-    pub cuts: u64,
+    /// Fewer deliveries, or successful recoveries, make the run void.
+    pub planned: Planned,
+    /// Numbers of publications leave out some.
+    pub sparse: bool,
+    /// Publications of one recovery at most, if a smaller one must not fail.
+    pub recovery_max: Option<u64>,
     /// Publications from here on are probes.
     pub probes_from_us: Option<u64>,
 }
 
+/// How much has to happen.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Planned {
+    /// Publications received.
+    pub deliveries: u64,
+    /// Requests to recover that succeed.
+    pub recoveries: u64,
+}
+
 impl<'a> Books<'a> {
-    /// Before the clients come.
-    pub fn open(bed: &Bed, workload: &'a Workload, scene: &'a Scene) -> Self {
+    /// Before the clients come; `rooms` are the channels with history.
+    pub fn open(bed: &Bed, topology: &'a Topology, rooms: Range<ChannelId>) -> Self {
         let mut notes = Vec::new();
         let before = match bed.metrics() {
             Some(Ok(metrics)) => Some(metrics),
@@ -48,14 +54,16 @@ impl<'a> Books<'a> {
             }
         };
         Self {
-            workload,
-            scene,
+            topology,
+            rooms,
             is_own: bed.is_own(),
             before,
             after: None,
             histories: Histories::default(),
             notes,
-            cuts: 0,
+            planned: Planned::default(),
+            sparse: false,
+            recovery_max: None,
             probes_from_us: None,
         }
     }
@@ -75,8 +83,8 @@ impl<'a> Books<'a> {
             return;
         }
         let secret = bed.token_secret.as_deref();
-        let rooms = self.scene.rooms.clone();
-        match history::read(&bed.target, secret, &self.scene.topology, rooms) {
+        let rooms = self.rooms.clone();
+        match history::read(bed.target(), secret, self.topology, rooms) {
             Ok(histories) => self.histories = histories,
             Err(error) => self.notes.push(format!("The histories were not read: {error}.")),
         }
@@ -105,17 +113,19 @@ impl<'a> Books<'a> {
             run.history_size = Some(u64::from(setup.history_size));
             run.history_ttl_ms = Some(u64::from(setup.history_ttl_s) * 1_000);
         }
-        run.deliveries_planned = self.deliveries_planned();
-        run.recoveries_planned = self.recoveries_planned();
+        run.deliveries_planned = self.planned.deliveries;
+        run.recoveries_planned = self.planned.recoveries;
+        run.sparse_offsets = self.sparse;
+        run.recovery_max = self.recovery_max;
         run.probes_from_us = self.probes_from_us;
         let comparisons = match (&self.before, &self.after) {
             (Some(before), Some(after)) => compared(counters, before, after),
             _ => Vec::new(),
         };
-        let topology = &self.scene.topology;
+        let topology = self.topology;
         let channels = topology.all_channels().map(|channel| Channel {
             name: topology.name(channel).into(),
-            history: self.scene.rooms.contains(&channel),
+            history: self.rooms.contains(&channel),
         });
         let ledger = Ledger {
             run,
@@ -133,23 +143,6 @@ impl<'a> Books<'a> {
             unreached(summary, topology, &finished);
         }
         ledger
-    }
-
-    fn deliveries_planned(&self) -> u64 {
-        let [(_, calm), (_, peak)] = self.workload.phases();
-        let mean = (2.0 * calm + peak) / 3.0;
-        let seconds = self.workload.duration.as_secs_f64();
-        (self.scene.deliveries_per_s * mean * seconds * DELIVERIES_RATIO) as u64
-    }
-
-    /// A cut client asks to recover each of its rooms; one that leaves does not.
-    fn recoveries_planned(&self) -> u64 {
-        let rooms = self.scene.rooms.len();
-        let in_rooms: u64 =
-            (0..rooms as u32).map(|room| u64::from(self.scene.topology.size(room))).sum();
-        let each = in_rooms as f64 / f64::from(self.workload.clients);
-        let cuts = self.cuts as f64 * (1.0 - self.workload.leaves_ratio);
-        (cuts * each * RECOVERIES_RATIO) as u64
     }
 }
 
