@@ -15,6 +15,7 @@
 )]
 
 pub mod arena;
+pub mod broker;
 pub mod canary;
 pub mod client;
 pub mod fleet;

@@ -96,6 +96,13 @@ impl Server {
         matches!(child.try_wait(), Ok(None))
     }
 
+    /// Ends the process at once (SIGKILL).
+    pub fn kill(&self) {
+        let mut child = self.child.lock().expect("nobody panicked holding the child");
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+
     /// Bytes of memory the process has in RAM.
     pub fn rss(&self) -> u64 {
         let text = fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap_or_default();
