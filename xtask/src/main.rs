@@ -1,8 +1,9 @@
-//! The commands of the project: test, tidy, bench, docgen.
+//! The commands of the project: test, tidy, bench, brokers, docgen.
 //!
 //! Written in Rust so that they need no shell dialect and are checked like the rest.
 
 mod bench;
+mod brokers;
 mod docgen;
 mod shell;
 mod test;
@@ -18,6 +19,7 @@ const USAGE: &str = "usage: cargo xtask COMMAND
              --only STEP[,STEP]  --skip STEP[,STEP]  --list
   bench    the price of a delivery against bare writes; writes docs/benchmarks.md
              --rtbench DIR  --quick  --reps N  --only ROW[,ROW]  --port P  --cpu N  --list
+  brokers  gets the servers that tests start, into target/brokers
   docgen   writes what is generated: configuration keys, the plan of the measured machine";
 
 fn main() -> ExitCode {
@@ -27,6 +29,7 @@ fn main() -> ExitCode {
         "tidy" => tidy::main(args),
         "test" => test::main(args),
         "bench" => bench::main(args),
+        "brokers" => brokers::main(args),
         "docgen" => docgen::main(args),
         _ => Err(USAGE.to_owned()),
     };

@@ -100,6 +100,23 @@ pub fn found(program: &str) -> bool {
     std::env::split_paths(&path).any(|dir| dir.join(program).is_file())
 }
 
+/// Installs Debian packages where we may, or says in `sentence` what to do.
+pub fn apt(packages: &[&str], sentence: &str) -> Result<()> {
+    let user = capture(command("id").arg("-u")).unwrap_or_default();
+    if user.trim() != "0" || !found("apt-get") {
+        return Err(sentence.to_owned());
+    }
+    println!("installing {} by apt-get", packages.join(", "));
+    let get = || {
+        let mut c = command("apt-get");
+        c.env("DEBIAN_FRONTEND", "noninteractive");
+        c
+    };
+    let _ = run(get().args(["update", "-qq"]));
+    run(get().args(["install", "-y", "-qq", "--no-install-recommends"]).args(packages))
+        .map_err(|e| format!("{sentence} ({e})"))
+}
+
 /// What `cargo metadata` says, for Linux (the only system the server runs on).
 pub fn metadata() -> Result<Value> {
     let mut c = cargo();

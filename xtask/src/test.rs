@@ -1,7 +1,7 @@
 //! `cargo xtask test`: all tests, in one order, with one verdict.
 
 use crate::shell::{self, Result};
-use crate::{docgen, tidy};
+use crate::{brokers, docgen, tidy};
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -23,6 +23,7 @@ struct Step {
 /// Quick ones first: who broke the format need not wait for the fuzzer.
 const STEPS: &[Step] = &[
     Step { name: "tidy", about: "format, lints, arrows, lengths, words, docs", run: tidy_step },
+    Step { name: "brokers", about: "the servers that tests start", run: brokers_step },
     Step { name: "unit", about: "unit and property tests of every crate", run: unit },
     Step { name: "build", about: "the release binary", run: build },
     Step { name: "config-doc", about: "the reference page is the program's", run: config_doc },
@@ -154,6 +155,10 @@ fn tidy_step(_: &mut Counts) -> Result<()> {
     tidy::run(&[])
 }
 
+fn brokers_step(_: &mut Counts) -> Result<()> {
+    brokers::run()
+}
+
 fn unit(counts: &mut Counts) -> Result<()> {
     let words = ["test", "--workspace", "--exclude", "plimsoll-conformance", "--no-fail-fast"];
     counted(shell::cargo().args(words), counts)
@@ -197,12 +202,12 @@ fn conformance(counts: &mut Counts) -> Result<()> {
 fn js(counts: &mut Counts) -> Result<()> {
     for program in ["node", "npm"] {
         if !shell::found(program) {
-            apt(&["nodejs", "npm"], &format!("`{program}` is needed: install Node.js"))?;
+            shell::apt(&["nodejs", "npm"], &format!("`{program}` is needed: install Node.js"))?;
         }
     }
     let browsers = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
     if !browsers.iter().any(|b| shell::found(b)) {
-        apt(&["chromium"], "a Chromium or Chrome browser is needed: install `chromium`")?;
+        shell::apt(&["chromium"], "a Chromium or Chrome browser is needed: install `chromium`")?;
     }
     counted(script("conformance/js/run.sh")?.env("PLIMSOLL_BIN", shell::release_binary()?), counts)
 }
@@ -214,7 +219,7 @@ fn autobahn(counts: &mut Counts) -> Result<()> {
     };
     // Debian splits venv: without ensurepip it exists but cannot make an environment.
     if !venv("venv") || !venv("ensurepip") {
-        apt(
+        shell::apt(
             &["python3-venv"],
             "Python 3 with its `venv` module is needed: install `python3-venv`",
         )?;
@@ -225,7 +230,7 @@ fn autobahn(counts: &mut Counts) -> Result<()> {
 
 fn fuzz(counts: &mut Counts) -> Result<()> {
     if !shell::found("c++") {
-        apt(&["g++"], "a C++ compiler is needed to build the fuzzer: install `g++`")?;
+        shell::apt(&["g++"], "a C++ compiler is needed to build the fuzzer: install `g++`")?;
     }
     // The script installs `cargo-fuzz` itself where it is missing.
     counted(script("fuzz/run.sh")?.arg("30"), counts)
@@ -239,23 +244,6 @@ fn script(path: &str) -> Result<Command> {
     let mut c = shell::command("bash");
     c.arg(path);
     Ok(c)
-}
-
-/// Installs Debian packages where we may, or says in `sentence` what to do.
-fn apt(packages: &[&str], sentence: &str) -> Result<()> {
-    let user = shell::capture(shell::command("id").arg("-u")).unwrap_or_default();
-    if user.trim() != "0" || !shell::found("apt-get") {
-        return Err(sentence.to_owned());
-    }
-    println!("installing {} by apt-get", packages.join(", "));
-    let get = || {
-        let mut c = shell::command("apt-get");
-        c.env("DEBIAN_FRONTEND", "noninteractive");
-        c
-    };
-    let _ = shell::run(get().args(["update", "-qq"]));
-    shell::run(get().args(["install", "-y", "-qq", "--no-install-recommends"]).args(packages))
-        .map_err(|e| format!("{sentence} ({e})"))
 }
 
 #[cfg(test)]

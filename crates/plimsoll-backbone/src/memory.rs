@@ -8,7 +8,7 @@ use crate::limits;
 use plimsoll_core::model::{ClientId, Epoch, StreamPosition};
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 mod node;
 
