@@ -30,6 +30,7 @@ pub mod envelope;
 pub mod limits;
 pub mod memory;
 pub mod names;
+pub mod nats;
 pub mod redis;
 #[cfg(feature = "suite")]
 pub mod suite;

@@ -65,3 +65,17 @@ pub const MEMORY_CHANNELS_MAX: usize = 1_000_000;
 pub const MEMORY_KEYS_MAX: usize = 100_000;
 /// Between two looks for channels of the memory broker that nobody uses, in milliseconds.
 pub const MEMORY_SWEEP_MS: u64 = 60_000;
+/// Bytes of one part of an answer about who is present, where nodes are asked.
+pub const PRESENCE_PART_BYTES: usize = 256 * 1024;
+/// Streams of JetStream that one cluster makes: one for each way of keeping histories.
+pub const STREAMS_MAX: usize = 16;
+/// Between two looks whether a stream is still the one it was, in milliseconds.
+pub const STREAM_LOOK_MS: u64 = 500;
+/// Attempts to read a history that changes under the reader.
+pub const READ_ATTEMPTS: usize = 4;
+/// Messages of one subscription that wait to be read; beyond it the client library drops, and we
+/// report a gap.
+pub const SUBSCRIPTION_MESSAGES_MAX: usize = 4_096;
+/// How long a new stream may take until it takes publications, in milliseconds: servers of a
+/// cluster have to choose a leader.
+pub const STREAM_READY_MS: u64 = 5_000;

@@ -283,7 +283,8 @@ fn certificates(directory: &std::path::Path) {
     run(&format!("req {new} -keyout server.key -out server.csr -subj /CN=broker.test"));
     std::fs::write(directory.join("ext"), "subjectAltName=DNS:broker.test").unwrap();
     run(
-        "x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out server.pem -days 2 -extfile ext",
+        "x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out server.pem -days 2 \
+         -extfile ext",
     );
     run(&format!("req -x509 {new} -keyout other.key -out other.pem -days 2 -subj /CN=other"));
 }

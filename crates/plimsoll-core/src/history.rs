@@ -80,13 +80,12 @@ impl Stream {
 
     /// Gives the publication the next offset and keeps it.
     pub fn append(&mut self, mut p: Publication, now_ms: u64, keep: Retention) -> Arc<Publication> {
-        p.offset = self.top + 1;
+        (p.previous, p.offset) = (self.top, self.top + 1);
         self.extend(p, now_ms, keep)
     }
 
-    /// Keeps the publication, which has its offset already: the next one after the top.
+    /// Keeps the publication that comes next. It has its offset, and the one before it, already.
     pub fn extend(&mut self, mut p: Publication, now_ms: u64, keep: Retention) -> Arc<Publication> {
-        p.previous = self.top;
         p.epoch = (self.top == 0).then_some(self.epoch);
         p.appended_ms = now_ms;
         self.top = p.offset;
@@ -100,6 +99,13 @@ impl Stream {
         self.kept.push_back(Arc::clone(&p));
         self.forget_ms = now_ms.saturating_add(keep.meta_ttl_ms.max(keep.ttl_ms));
         p
+    }
+
+    /// Stands higher than its last publication, in the same epoch.
+    pub fn rise(&mut self, to: StreamPosition) {
+        if to.epoch == self.epoch {
+            self.top = self.top.max(to.offset);
+        }
     }
 
     /// Drops what is older than the time to live.

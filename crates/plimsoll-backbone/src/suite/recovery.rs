@@ -48,7 +48,7 @@ pub async fn recovery_at_every_edge(bed: &dyn Bed) -> Outcome {
     let channel = fresh("edge");
     let empty = a.all(&channel, FEW).await;
     assert!(empty.entries.is_empty());
-    assert_eq!(empty.floor, empty.position.offset, "whoever stands there has all");
+    assert!(empty.floor <= empty.position.offset, "whoever stands there has all");
     assert!(!bed.is_contiguous() || empty.position.offset == 0);
     let again = a.read(&channel, FEW, Want::Before { offset: u64::MAX, limit: 0 }).await;
     assert_eq!(again.position.epoch, empty.position.epoch, "reading made the epoch");
@@ -104,7 +104,8 @@ pub async fn what_expired_is_told_by_the_floor(bed: &dyn Bed) -> Outcome {
         assert!(Instant::now() < end, "nothing expired");
         tokio::time::sleep(Duration::from_millis(20)).await;
     };
-    assert!(empty.position.offset >= published[2] && empty.floor == empty.position.offset);
+    assert!(empty.position.offset >= published[2]);
+    assert!((published[2]..=empty.position.offset).contains(&empty.floor), "{empty:?}");
     assert!(!bed.is_contiguous() || empty.position.offset == published[2]);
     let next = a.append(&channel, "next", SHORT).await;
     assert!(next > empty.position.offset);

@@ -78,6 +78,13 @@ impl Home {
         Extended::Next(publication)
     }
 
+    /// The stream stands there, without a publication in between.
+    pub(crate) fn rise(&mut self, name: &str, to: StreamPosition) {
+        if let Some(stream) = self.channels.get_mut(name).and_then(|c| c.stream.as_mut()) {
+            stream.rise(to);
+        }
+    }
+
     /// The channel has no copy any more.
     pub(crate) fn drop_copy(&mut self, name: &Arc<str>) {
         let Some(channel) = self.channels.remove(name) else { return };

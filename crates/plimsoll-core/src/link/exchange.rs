@@ -160,6 +160,8 @@ pub struct Replica {
     pub floor: u64,
     /// Publications with their offsets, ascending.
     pub publications: Vec<Publication>,
+    /// They are all there are up to `position`: nothing more is to be read.
+    pub whole: bool,
 }
 
 /// A member, and the node whose connection it is.

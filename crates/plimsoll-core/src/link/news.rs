@@ -125,6 +125,10 @@ impl Link {
             for publication in replica.publications {
                 self.extend(home, name, publication, top.epoch, now_ms);
             }
+            if replica.whole {
+                // A broker may count on without a publication in this channel.
+                home.rise(name, top);
+            }
         } else {
             home.install(name, replica, now_ms);
             self.figures.lost += 1;

@@ -48,7 +48,8 @@ struct Model {
 
 impl Model {
     fn publish(&mut self, skip: u64) {
-        let (offset, previous) = (self.top + 1 + skip, self.top);
+        let previous = self.all.last().map_or(0, |(offset, _)| *offset);
+        let offset = self.top + 1 + skip;
         self.top = offset;
         self.all.push((offset, previous));
         if self.subscribed && self.up {
@@ -65,7 +66,7 @@ impl Model {
             _ => stored[skip].offset - 1,
         };
         let position = StreamPosition { epoch: self.epoch, offset: self.top };
-        Replica { position, floor, publications: stored[skip..].to_vec() }
+        Replica { position, floor, publications: stored[skip..].to_vec(), whole: true }
     }
 
     fn read(&self, since: Option<StreamPosition>) -> Replica {
@@ -382,6 +383,24 @@ fn a_client_of_a_faster_node_waits_for_the_copy() {
     w.deliver();
     w.deliver();
     assert_eq!(w.link.take_figures().repeated, 2);
+}
+
+#[test]
+fn a_broker_may_count_on_without_us() {
+    let mut w = World::new();
+    w.subscribe(None);
+    w.serve();
+    w.tell();
+    w.model.top += 5; // something in other channels
+    w.link.on_gap(&mut w.home, None);
+    w.drain();
+    w.serve();
+    w.tell();
+    assert!(w.calls.is_empty(), "read once");
+    assert_eq!(w.home.position("a").map(|p| p.offset), Some(5));
+    w.model.publish(0);
+    w.deliver();
+    assert_eq!((w.clients[0].offset, w.lost), (6, 0));
 }
 
 #[test]

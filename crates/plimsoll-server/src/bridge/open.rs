@@ -186,13 +186,13 @@ impl Bridge {
         let first = page.entries.first().map_or(page.position.offset, |e| e.offset - 1);
         let whole = page.entries.len() < self.recovery_limit;
         let floor = if whole { page.floor } else { page.floor.max(first) };
-        self.replica(channel, Page { floor, ..page })
+        self.replica(channel, Page { floor, ..page }, true)
     }
 
     /// What cannot be read any more, or not by this node, is missing.
-    fn replica(&self, channel: &str, page: Page) -> Replica {
+    fn replica(&self, channel: &str, page: Page, whole: bool) -> Replica {
         let mut replica =
-            Replica { position: page.position, floor: page.floor, publications: Vec::new() };
+            Replica { position: page.position, floor: page.floor, publications: Vec::new(), whole };
         let mut previous = page.floor;
         for entry in page.entries {
             let position = StreamPosition { offset: entry.offset, ..page.position };
@@ -229,7 +229,8 @@ impl Bridge {
         for (channel, since) in wanted {
             match (pages.next(), since) {
                 (Some(Ok(page)), Some(since)) if joins(&page, since) => {
-                    let replica = self.replica(&channel, page);
+                    let whole = page.entries.len() < limits::BACKBONE_PAGE_MAX;
+                    let replica = self.replica(&channel, page, whole);
                     self.tell(channel, News::Read(Ok(replica)));
                 }
                 (Some(Ok(_)), Some(_)) => again.push(channel),

@@ -1,6 +1,7 @@
 //! Which adapter a configuration means, and how it is made.
 
 use crate::config::{self, BackboneConfig, BackboneKind};
+use plimsoll_backbone::nats::{self, NatsConfig};
 use plimsoll_backbone::redis::{self, RedisConfig, SentinelConfig, TlsConfig};
 use plimsoll_backbone::{Backbone, Setup};
 use std::sync::Arc;
@@ -24,7 +25,10 @@ pub async fn connect(
             redis::connect(redis_of(&config.redis)?, setup).await.map_err(of_redis)
         }
         BackboneKind::RedisCluster => Err(mistaken("not there yet")),
-        BackboneKind::Nats | BackboneKind::JetStream => Err(mistaken("not there yet")),
+        BackboneKind::Nats => nats::connect(nats_of(&config.nats), setup).await.map_err(of_nats),
+        BackboneKind::JetStream => {
+            nats::connect_jetstream(nats_of(&config.nats), setup).await.map_err(of_nats)
+        }
     }
 }
 
@@ -111,6 +115,25 @@ fn redis_of(config: &config::RedisConfig) -> Result<RedisConfig, ConnectError> {
         sentinel,
         partitions: usize::try_from(config.partitions).unwrap_or(1),
     })
+}
+
+fn of_nats(error: nats::ConnectError) -> ConnectError {
+    let is_final = matches!(error, nats::ConnectError::Config(_));
+    ConnectError { is_final, what: error.to_string() }
+}
+
+fn nats_of(config: &config::NatsConfig) -> NatsConfig {
+    let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    NatsConfig {
+        urls: config.urls.clone(),
+        user: text(&config.user),
+        password: text(config.password.expose()),
+        token: text(config.token.expose()),
+        credentials_file: text(&config.credentials_file).map(Into::into),
+        ca_file: text(&config.ca_file).map(Into::into),
+        replicas: usize::try_from(config.replicas).unwrap_or(1),
+        memory_storage: config.memory_storage,
+    }
 }
 
 #[cfg(test)]
