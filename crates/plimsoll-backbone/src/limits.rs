@@ -54,6 +54,10 @@ pub const REDIS_USER_BYTES_MAX: usize = 65_535;
 pub const REDIS_PRESENCE_MAX: usize = 256;
 /// Calls of `probe` that wait.
 pub const REDIS_PROBES_MAX: usize = 1_024;
+/// Between two looks at a Redis Cluster in which nothing seems wrong, in milliseconds.
+pub const REDIS_CLUSTER_LOOK_MS: u64 = 30_000;
+/// Nodes of a Redis Cluster, replicas included: its own advice is 1,000.
+pub const REDIS_CLUSTER_NODES_MAX: usize = 2_000;
 
 // --- memory ---------------------------------------------------------------------------------
 

@@ -282,10 +282,8 @@ fn certificates(directory: &std::path::Path) {
     run(&format!("req -x509 {new} -keyout ca.key -out ca.pem -days 2 -subj /CN=ca"));
     run(&format!("req {new} -keyout server.key -out server.csr -subj /CN=broker.test"));
     std::fs::write(directory.join("ext"), "subjectAltName=DNS:broker.test").unwrap();
-    run(
-        "x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out server.pem -days 2 \
-         -extfile ext",
-    );
+    run("x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out server.pem \
+         -days 2 -extfile ext");
     run(&format!("req -x509 {new} -keyout other.key -out other.pem -days 2 -subj /CN=other"));
 }
 

@@ -289,13 +289,22 @@ impl Redis {
         }
     }
 
+    /// Indices, those of one partition together: they can share a command.
+    fn by_partition(&self, channels: &[Arc<str>]) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..channels.len()).collect();
+        if self.shared.sharded {
+            order.sort_by_key(|index| self.shared.keys.partition(&channels[*index]));
+        }
+        order
+    }
+
     async fn subscribe(self, channels: Vec<Arc<str>>) -> Vec<Result<(), Failure>> {
         if channels.is_empty() {
             return Vec::new();
         }
         let (call, done) = Call::new(channels.len());
-        for (index, channel) in channels.iter().enumerate() {
-            self.shared.registry.subscribe(channel, &call, index);
+        for index in self.by_partition(&channels) {
+            self.shared.registry.subscribe(&channels[index], &call, index);
         }
         let limit = Duration::from_millis(limits::SUBSCRIBE_MS);
         let in_time = tokio::time::timeout(limit, done).await;
@@ -312,7 +321,7 @@ impl Redis {
 }
 
 /// Polls all in order; all are first polled in the first turn.
-async fn join_all<T>(mut calls: Vec<Later<T>>) -> Vec<T> {
+pub(super) async fn join_all<T>(mut calls: Vec<Later<T>>) -> Vec<T> {
     let mut answers: Vec<Option<T>> = calls.iter().map(|_| None).collect();
     poll_fn(|context| {
         let mut waits = false;
@@ -374,10 +383,10 @@ impl Backbone for Redis {
     }
 
     fn unsubscribe(&self, channels: Vec<Arc<str>>) -> Later<()> {
-        let shared = Arc::clone(&self.shared);
+        let this = self.clone();
         Box::pin(async move {
-            for channel in &channels {
-                shared.registry.unsubscribe(channel);
+            for index in this.by_partition(&channels) {
+                this.shared.registry.unsubscribe(&channels[index]);
             }
         })
     }

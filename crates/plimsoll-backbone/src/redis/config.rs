@@ -16,7 +16,7 @@ use std::path::PathBuf;
 ///   +hget +hset +hmget +hdel +hlen +hgetall +hincrby +exists +pexpire +pttl
 /// ```
 ///
-/// and for a Cluster also `+cluster|shards +cluster|slots +asking +spublish +ssubscribe
+/// and for a Cluster also `+cluster|nodes +asking +spublish +ssubscribe
 /// +sunsubscribe`. Without `+config|get` the server counts as one that does not write everything
 /// to disk: channels get new epochs when it restarts. A Sentinel's user needs
 /// `+sentinel|get-master-addr-by-name +subscribe +ping +hello +auth +client|setname

@@ -66,7 +66,6 @@ impl Keys {
     }
 
     /// The slot of a partition.
-    #[allow(dead_code)]
     pub(super) fn slot(&self, partition: usize) -> u16 {
         slot(self.head(partition).as_bytes())
     }
@@ -123,7 +122,6 @@ pub(super) fn crc16(bytes: &[u8]) -> u16 {
 }
 
 /// The slot of a key: of what stands between the first `{` and the next `}`, if anything does.
-#[allow(dead_code)]
 pub(super) fn slot(key: &[u8]) -> u16 {
     let tag = key.iter().position(|b| *b == b'{').and_then(|open| {
         let rest = key.get(open + 1..)?;

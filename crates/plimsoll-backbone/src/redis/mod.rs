@@ -9,17 +9,19 @@
 //! | `registry` | what is subscribed to, whatever the links do |
 //! | `node` | one server: its two links, kept up |
 //! | `commands` | the command link (the `redis` crate) |
-//! | `subscriber`, `session`, `wire` | the subscription link (our own) |
+//! | `subscriber`, `session`, `wire`, `plain` | the subscription link (our own) |
 //! | `sentinel`, `cluster` | where the servers are |
 //!
 //! Why it is so: `docs/adr/0018-redis.md`.
 
 mod backbone;
+mod cluster;
 mod commands;
 mod config;
 mod keys;
 mod net;
 mod node;
+mod plain;
 mod presence;
 mod registry;
 mod script;
@@ -28,6 +30,7 @@ mod session;
 mod subscriber;
 mod wire;
 
+pub use cluster::connect_cluster;
 pub use config::{ConnectError, RedisConfig, SentinelConfig, TlsConfig};
 
 use crate::contract::{Backbone, Setup};
@@ -38,6 +41,7 @@ use net::Dialer;
 use node::{Node, Place, Shared};
 use sentinel::Sentinels;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use subscriber::Greeted;
 
 /// What `CLIENT LIST` calls the command link.
@@ -95,7 +99,12 @@ pub async fn connect(config: RedisConfig, setup: Setup) -> Result<Arc<dyn Backbo
     }
     tokio::spawn(Arc::clone(&node).keep_commands(Some(commands)));
     tokio::spawn(subscriber::keep(Arc::clone(&node), Some(subscriptions)));
-    node.wait_up().await;
+    let limit = Duration::from_millis(limits::CONNECT_MS);
+    if tokio::time::timeout(limit, node.wait_up()).await.is_err() {
+        shared.close();
+        let why = "our own channels were not subscribed: are there rights for them?".into();
+        return Err(ConnectError::Refused { broker, why });
+    }
     let table = Table { nodes: vec![node], by_partition: vec![Some(0); partitions] };
     Ok(Arc::new(Redis { shared, table: Arc::new(Mutex::new(Arc::new(table))) }))
 }

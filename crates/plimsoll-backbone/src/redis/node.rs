@@ -26,8 +26,8 @@ pub(super) struct Shared {
     pub(super) sharded: bool,
     /// Something shows that the Cluster is not as we think.
     pub(super) doubt: Notify,
-    /// Run ids of the masters of a Cluster that we are connected to.
-    pub(super) masters: Mutex<HashMap<String, String>>,
+    /// Run ids of the nodes of a Cluster that have slots, as far as they are known.
+    pub(super) masters: Mutex<HashMap<String, Option<String>>>,
     closed: watch::Sender<bool>,
 }
 
@@ -62,13 +62,6 @@ impl Shared {
 
     pub(super) async fn wait_closed(&self) {
         let _ = self.closed.subscribe().wait_for(|closed| *closed).await;
-    }
-
-    /// What is wanted of a partition is not where it should be: somebody has to look.
-    pub(super) fn misplaced(&self, partition: usize) {
-        self.registry.lost(partition);
-        self.registry.orphan(partition);
-        self.doubt.notify_one();
     }
 
     pub(super) fn emit(&self, event: Event) {
@@ -161,9 +154,10 @@ impl Node {
     /// Puts a command link in its place.
     pub(super) fn set_commands(&self, link: &Arc<Commands>) {
         *lock(&self.commands) = Some(Arc::clone(link));
+        self.orders.wake.notify_one();
     }
 
-    /// Until the subscription link takes orders.
+    /// Until all that is wanted is subscribed for the first time.
     pub(super) async fn wait_up(&self) {
         let _ = self.up.subscribe().wait_for(|up| *up).await;
     }
@@ -174,7 +168,7 @@ impl Node {
         *lock(&self.subscribed_at) = at;
     }
 
-    /// Deliveries can come.
+    /// All that was wanted when the link came up is subscribed.
     pub(super) fn is_subscribed(&self) -> bool {
         *self.up.borrow()
     }
@@ -188,7 +182,6 @@ impl Node {
     }
 
     /// It is not in use any more.
-    #[allow(dead_code)]
     pub(super) fn end(&self) {
         self.gone.send_replace(true);
     }
@@ -215,7 +208,7 @@ impl Node {
 
     /// The subscription link goes down, if it is there.
     pub(super) fn kick_subscriptions(&self) {
-        if self.is_subscribed() {
+        if lock(&self.subscribed_at).is_some() {
             self.kick.notify_one();
         }
     }
@@ -228,6 +221,17 @@ impl Node {
     pub(super) fn tell_link(&self, role: Role, up: bool) {
         tracing::info!(broker = %self.broker, ?role, up, "link to Redis");
         self.link(role, up);
+    }
+
+    /// A partition that we thought to be here is not: somebody has to look.
+    pub(super) fn misplaced(&self, partition: usize) {
+        let registry = &self.shared.registry;
+        if registry.is_of(partition, &self.orders) {
+            tracing::info!(broker = %self.broker, partition, "a partition is elsewhere");
+            registry.lost(partition);
+            registry.orphan(partition);
+        }
+        self.shared.doubt.notify_one();
     }
 
     /// Partitions that it is in charge of.
@@ -243,7 +247,9 @@ impl Node {
         let link = commands::connect(&shared.dialer, &address, &shared.config, self.sort()).await?;
         if shared.sharded {
             let (broker, run_id) = (self.broker.to_string(), link.facts.run_id.clone());
-            lock(&shared.masters).insert(broker, run_id);
+            if let Some(known) = lock(&shared.masters).get_mut(&broker) {
+                *known = Some(run_id);
+            }
         }
         let partitions = if shared.sharded { self.partitions() } else { vec![0] };
         if let Err(why) = self.adopt(&link, &partitions).await {
@@ -258,7 +264,7 @@ impl Node {
     pub(super) async fn adopt(&self, link: &Commands, partitions: &[usize]) -> Result<(), Failure> {
         let mut pipeline = redis::pipe();
         // Other masters that are alive: what comes from one of them was moved, not lost.
-        let others: Vec<String> = lock(&self.shared.masters).values().cloned().collect();
+        let others: Vec<String> = lock(&self.shared.masters).values().flatten().cloned().collect();
         for partition in partitions {
             let mut command =
                 Script::Adopt.call(&[self.shared.keys.name(*partition, Kind::Generation, "")]);

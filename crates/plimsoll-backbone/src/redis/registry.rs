@@ -251,9 +251,16 @@ impl Registry {
         }
     }
 
-    /// The very name that was subscribed, if it still is.
-    pub(super) fn find(&self, partition: usize, name: &str) -> Option<Arc<str>> {
-        self.part(partition).entries.get_key_value(name).map(|(name, _)| Arc::clone(name))
+    /// The very name that was subscribed, if it still is, by this link.
+    pub(super) fn find(
+        &self,
+        partition: usize,
+        name: &str,
+        link: &Arc<Orders>,
+    ) -> Option<Arc<str>> {
+        let part = self.part(partition);
+        part.link.as_ref().filter(|l| Arc::ptr_eq(l, link))?;
+        part.entries.get_key_value(name).map(|(name, _)| Arc::clone(name))
     }
 
     /// A link is gone, or a partition is in other hands: nothing of these is subscribed.
@@ -347,7 +354,7 @@ mod tests {
         assert_eq!(orders.len(), 1);
         assert!(orders[0].restores && &*orders[0].name == "a");
         registry.refused(&orders[0], Failure::Refused);
-        assert!(registry.find(0, "a").is_some(), "it stays wanted");
+        assert!(registry.find(0, "a", &link).is_some(), "it stays wanted");
     }
 
     #[test]

@@ -3,13 +3,11 @@
 use super::config::{Address, ConnectError, SentinelConfig};
 use super::net::{self, Dialer};
 use super::node::{Node, Pause};
-use super::wire::{self, Scan};
+use super::plain::Plain;
 use crate::limits;
-use bytes::{Bytes, BytesMut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// The Sentinels that watch one master.
 pub(super) struct Sentinels {
@@ -17,12 +15,6 @@ pub(super) struct Sentinels {
     addresses: Vec<(Address, Dialer)>,
     /// The one that answered last.
     first: AtomicUsize,
-}
-
-/// A connection to a Sentinel.
-struct Connection {
-    stream: Box<dyn net::Stream>,
-    buffer: BytesMut,
 }
 
 impl Sentinels {
@@ -61,13 +53,18 @@ impl Sentinels {
         Err(last.unwrap_or_else(|| ConnectError::Config("no Sentinel".into())))
     }
 
+    async fn open(&self, dialer: &Dialer, address: &Address) -> Result<Plain, ConnectError> {
+        Plain::open(dialer, address, self.config.user.as_deref(), self.config.password.as_deref())
+            .await
+    }
+
     async fn ask(&self, n: usize) -> Result<Address, ConnectError> {
         let (address, dialer) = &self.addresses[n];
         let name = self.config.master_name.as_bytes();
         let work = async {
-            let mut connection = Connection::open(dialer, address, &self.config).await?;
-            connection.send([&b"SENTINEL"[..], b"GET-MASTER-ADDR-BY-NAME", name], address).await?;
-            let (bytes, frame) = connection.frame(address).await?;
+            let mut connection = self.open(dialer, address).await?;
+            connection.send([&b"SENTINEL"[..], b"GET-MASTER-ADDR-BY-NAME", name]).await?;
+            let (bytes, frame) = connection.frame().await?;
             let text = |n| String::from_utf8_lossy(&bytes.slice(frame.part(n))).into_owned();
             match (frame.kind, text(1).parse()) {
                 (b'*', Ok(port)) => Ok(Address::Tcp(text(0), port)),
@@ -113,15 +110,15 @@ impl Sentinels {
     /// Listens to one Sentinel until it is lost. Was it there at all?
     async fn listen(&self, n: usize, node: &Node) -> bool {
         let (address, dialer) = &self.addresses[n];
-        let open = net::within(Connection::open(dialer, address, &self.config), address);
+        let open = net::within(self.open(dialer, address), address);
         let Ok(mut connection) = open.await else { return false };
-        if connection.send([&b"SUBSCRIBE"[..], b"+switch-master"], address).await.is_err() {
+        if connection.send([&b"SUBSCRIBE"[..], b"+switch-master"]).await.is_err() {
             return false;
         }
         let interval = Duration::from_millis(node.shared.setup.probe_interval_ms.max(10));
         let mut silent = false;
         loop {
-            match tokio::time::timeout(interval, connection.frame(address)).await {
+            match tokio::time::timeout(interval, connection.frame()).await {
                 Ok(Ok((bytes, frame))) => {
                     silent = false;
                     let content = bytes.slice(frame.part(2));
@@ -136,65 +133,11 @@ impl Sentinels {
                 Err(_) if silent => return true,
                 Err(_) => {
                     silent = true;
-                    if connection.send([&b"PING"[..]], address).await.is_err() {
+                    if connection.send([&b"PING"[..]]).await.is_err() {
                         return true;
                     }
                 }
             }
         }
     }
-}
-
-impl Connection {
-    async fn open(
-        dialer: &Dialer,
-        address: &Address,
-        config: &SentinelConfig,
-    ) -> Result<Self, ConnectError> {
-        let stream = dialer.open(address).await.map_err(|e| unreachable(address, &e))?;
-        let mut connection = Self { stream, buffer: BytesMut::new() };
-        let mut hello: Vec<&[u8]> = vec![b"HELLO", b"3"];
-        if let Some(password) = &config.password {
-            let user = config.user.as_deref().unwrap_or("default");
-            hello.extend([b"AUTH", user.as_bytes(), password.as_bytes()]);
-        }
-        connection.send(hello, address).await?;
-        let (bytes, frame) = connection.frame(address).await?;
-        if frame.kind == b'-' {
-            let why = String::from_utf8_lossy(&bytes.slice(frame.part(0))).into_owned();
-            return Err(ConnectError::Refused { broker: address.to_string(), why });
-        }
-        Ok(connection)
-    }
-
-    async fn send<'a>(
-        &mut self,
-        words: impl IntoIterator<Item = &'a [u8]>,
-        address: &Address,
-    ) -> Result<(), ConnectError> {
-        let mut out = Vec::new();
-        wire::command(&mut out, words);
-        self.stream.write_all(&out).await.map_err(|e| unreachable(address, &e))
-    }
-
-    async fn frame(&mut self, address: &Address) -> Result<(Bytes, wire::Frame), ConnectError> {
-        loop {
-            match wire::scan(&self.buffer) {
-                Scan::Frame(frame) => {
-                    return Ok((self.buffer.split_to(frame.len).freeze(), frame));
-                }
-                Scan::More => {}
-                Scan::Skip(..) | Scan::Broken => return Err(unreachable(address, &"no Sentinel")),
-            }
-            match self.stream.read_buf(&mut self.buffer).await {
-                Ok(0) => return Err(unreachable(address, &"it closed the connection")),
-                Ok(_) => {}
-                Err(e) => return Err(unreachable(address, &e)),
-            }
-        }
-    }
-}
-
-fn unreachable(address: &Address, why: &dyn std::fmt::Display) -> ConnectError {
-    ConnectError::Unreachable { broker: address.to_string(), why: why.to_string() }
 }

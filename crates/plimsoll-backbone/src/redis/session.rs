@@ -74,12 +74,12 @@ impl<'a> Session<'a> {
         let (mut heard, mut probed) = (Instant::now(), Instant::now());
         let mut behind = false;
         loop {
+            if let Err(end) = self.take(&mut buffer) {
+                return end;
+            }
             self.feed();
             if self.node.orders.overflowed() {
                 return End::Kicked;
-            }
-            if let Err(end) = self.take(&mut buffer) {
-                return end;
             }
             buffer.reserve(limits::REDIS_READ_BYTES);
             let has_output = !self.out.is_empty();
@@ -134,7 +134,12 @@ impl<'a> Session<'a> {
             self.out.extend_from_slice(&out);
             self.waiting.push_back(Waiting { orders, next: 0 });
         }
-        if self.owes_gap && self.restoring == 0 {
+        if self.restoring == 0 && !self.node.is_subscribed() {
+            // Not before: a probe would not come back.
+            self.node.up.send_replace(true);
+        }
+        // Whoever hears of a gap reads at once: the other link should be there.
+        if self.owes_gap && self.restoring == 0 && self.node.commands().is_ok() {
             self.owes_gap = false;
             self.node.figures.gaps.fetch_add(1, Relaxed);
             self.node.shared.emit(Event::Gap(Scope::All));
@@ -211,7 +216,9 @@ impl<'a> Session<'a> {
     fn garbage(&mut self, channel: &[u8], why: &'static str) {
         let shared = &self.node.shared;
         let channel = match shared.keys.read(channel) {
-            Some((Kind::Channel, name)) => shared.registry.find(shared.keys.partition(name), name),
+            Some((Kind::Channel, name)) => {
+                shared.registry.find(shared.keys.partition(name), name, &self.node.orders)
+            }
             _ => None,
         };
         self.events.push(Event::Garbage { channel, why });
@@ -223,7 +230,8 @@ impl<'a> Session<'a> {
             Some((Kind::Channel, name)) => {
                 let partition = shared.keys.partition(name);
                 // Else it was unsubscribed from a moment ago.
-                let Some(channel) = shared.registry.find(partition, name) else { return };
+                let found = shared.registry.find(partition, name, &self.node.orders);
+                let Some(channel) = found else { return };
                 self.node.figures.deliveries.fetch_add(1, Relaxed);
                 self.events.push(match delivery(channel.clone(), &payload) {
                     Some(delivery) => Event::Delivery(delivery),
@@ -263,7 +271,7 @@ impl<'a> Session<'a> {
             if order.restores && order.kind == Kind::Channel {
                 self.node.figures.resubscribes.fetch_add(1, Relaxed);
                 if shared.sharded {
-                    self.events.push(Event::Gap(Scope::Channels(vec![order.name])));
+                    self.gap(order.name);
                 }
             }
         }
@@ -276,13 +284,24 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
+    /// A channel is there again; neighbours share an event.
+    fn gap(&mut self, channel: Arc<str>) {
+        if let Some(Event::Gap(Scope::Channels(channels))) = self.events.last_mut() {
+            return channels.push(channel);
+        }
+        self.node.figures.gaps.fetch_add(1, Relaxed);
+        self.events.push(Event::Gap(Scope::Channels(vec![channel])));
+    }
+
     /// The server has unsubscribed us by itself.
     fn moved_away(&mut self, channel: &[u8]) {
-        let shared = &self.node.shared;
-        if let Some((_, name)) = shared.keys.read(channel) {
-            tracing::debug!(broker = %self.node.broker, name, "unsubscribed by the server");
-            shared.misplaced(shared.keys.partition(name));
-        }
+        let keys = &self.node.shared.keys;
+        let partition = match keys.read(channel) {
+            Some((Kind::Channel | Kind::Node, name)) => keys.partition(name),
+            Some((Kind::Probe, _)) => self.node.probe_partition.load(Relaxed),
+            _ => return,
+        };
+        self.node.misplaced(partition);
     }
 
     /// The server has refused the first command that waits.
@@ -304,7 +323,7 @@ impl<'a> Session<'a> {
         }
         if shared.sharded {
             if let Some(order) = waiting.orders.first() {
-                shared.misplaced(order.partition);
+                self.node.misplaced(order.partition);
             }
             return Ok(());
         }

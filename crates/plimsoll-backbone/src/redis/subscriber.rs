@@ -2,23 +2,17 @@
 
 use super::config::{Address, ConnectError};
 use super::keys::Kind;
-use super::net::{self, Stream};
+use super::net;
 use super::node::{Node, Pause};
+use super::plain::{Plain, unreachable};
 use super::registry::Order;
 use super::session::{End, Session};
-use super::wire::{self, Scan};
-use crate::contract::{Failure, Role};
-use bytes::{Bytes, BytesMut};
+use crate::contract::Role;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-/// A connection that has greeted.
-pub(super) struct Greeted {
-    stream: Box<dyn Stream>,
-    buffer: BytesMut,
-    address: Address,
-}
+/// A connection that has greeted, to a master.
+pub(super) struct Greeted(Plain);
 
 impl Greeted {
     /// Connects and greets.
@@ -26,71 +20,24 @@ impl Greeted {
         let address = node.locate().await?;
         if node.commands().is_ok_and(|commands| commands.address != address) {
             // One of the links is with a master that was.
-            let why = format!("the command link is not at {address} yet");
-            return Err(ConnectError::Unreachable { broker: node.broker.to_string(), why });
+            return Err(unreachable(&address, &"the command link is with another server"));
         }
         net::within(Self::greet(node, &address), &address).await
     }
 
     async fn greet(node: &Node, address: &Address) -> Result<Self, ConnectError> {
-        let broker = address.to_string();
-        let unreachable = |e: &dyn std::fmt::Display| ConnectError::Unreachable {
-            broker: broker.clone(),
-            why: e.to_string(),
-        };
         let config = &node.shared.config;
-        let stream = node.shared.dialer.open(address).await.map_err(|e| unreachable(&e))?;
-        let mut greeted = Self { stream, buffer: BytesMut::new(), address: address.clone() };
-        let mut hello: Vec<&[u8]> = vec![b"HELLO", b"3"];
-        if let Some(password) = &config.password {
-            let user = config.user.as_deref().unwrap_or("default");
-            hello.extend([b"AUTH", user.as_bytes(), password.as_bytes()]);
+        let (user, password) = (config.user.as_deref(), config.password.as_deref());
+        let mut plain = Plain::open(&node.shared.dialer, address, user, password).await?;
+        plain.send([&b"ROLE"[..]]).await?;
+        if &plain.answer().await?[..] != b"master" {
+            return Err(unreachable(address, &"it is not a master"));
         }
         let name = super::SUBSCRIPTIONS_NAME.as_bytes();
-        let mut out = Vec::new();
-        wire::command(&mut out, hello);
-        wire::command(&mut out, [&b"ROLE"[..]]);
-        wire::command(&mut out, [&b"CLIENT"[..], b"SETNAME", name]);
-        greeted.stream.write_all(&out).await.map_err(|e| unreachable(&e))?;
-        greeted.answer().await?;
-        let role = greeted.answer().await?;
-        if &role[..] != b"master" {
-            return Err(unreachable(&"it is not a master"));
-        }
+        plain.send([&b"CLIENT"[..], b"SETNAME", name]).await?;
         // The name is only for operators.
-        let _ = greeted.answer().await;
-        Ok(greeted)
-    }
-
-    /// The first element of the next answer.
-    async fn answer(&mut self) -> Result<Bytes, ConnectError> {
-        let broker = self.address.to_string();
-        let unreachable =
-            |why: &str| ConnectError::Unreachable { broker: broker.clone(), why: why.into() };
-        loop {
-            match wire::scan(&self.buffer) {
-                Scan::Frame(frame) => {
-                    let bytes = self.buffer.split_to(frame.len).freeze();
-                    let part = bytes.slice(frame.part(0));
-                    if frame.kind == b'-' {
-                        let why = String::from_utf8_lossy(&part).into_owned();
-                        let code = why.split(' ').next().unwrap_or_default();
-                        if super::commands::failure(code) == Failure::Busy {
-                            return Err(unreachable(&why));
-                        }
-                        return Err(ConnectError::Refused { broker, why });
-                    }
-                    return Ok(part);
-                }
-                Scan::More => {}
-                Scan::Skip(..) | Scan::Broken => return Err(unreachable("it is no Redis")),
-            }
-            match self.stream.read_buf(&mut self.buffer).await {
-                Ok(0) => return Err(unreachable("it closed the connection")),
-                Ok(_) => {}
-                Err(e) => return Err(unreachable(&e.to_string())),
-            }
-        }
+        let _ = plain.answer().await;
+        Ok(Self(plain))
     }
 }
 
@@ -136,16 +83,18 @@ pub(super) async fn keep(node: Arc<Node>, mut first: Option<Greeted>) {
 /// One life of the link.
 async fn run(node: &Arc<Node>, link: Greeted, again: bool) -> End {
     let registry = &node.shared.registry;
-    node.set_subscribed(Some(link.address));
+    let Plain { stream, buffer, address } = link.0;
+    node.set_subscribed(Some(address));
     let mut owed = 0;
-    for partition in node.partitions() {
+    let partitions = node.partitions();
+    node.choose_probe(&partitions);
+    for partition in partitions {
         owed += node.ask_for_services(partition);
         owed += registry.restore(partition, &node.orders);
     }
-    node.up.send_replace(true);
     node.tell_link(Role::Subscriptions, true);
     let mut session = Session::new(node, owed, again && !node.shared.sharded);
-    let end = session.serve(link.stream, link.buffer).await;
+    let end = session.serve(stream, buffer).await;
     node.up.send_replace(false);
     node.set_subscribed(None);
     for partition in node.partitions() {
@@ -156,37 +105,44 @@ async fn run(node: &Arc<Node>, link: Greeted, again: bool) -> End {
 }
 
 impl Node {
-    /// Orders what this node itself listens to in a partition, and makes it the probed one if
-    /// there is none. Answers how many orders that is.
+    /// Orders what this node itself listens to in a partition. Answers how many orders that is.
     pub(super) fn ask_for_services(&self, partition: usize) -> usize {
+        let keys = &self.shared.keys;
+        let me = self.shared.setup.node.to_string();
         let mut count = 0;
-        let shared = &self.shared;
-        let me = shared.setup.node.to_string();
-        let mut order = |kind, name: &str| {
-            count += 1;
-            self.orders.push(Order {
-                subscribe: true,
-                partition,
-                kind,
-                name: name.into(),
-                seq: shared.registry.next_seq(),
-                restores: true,
-            });
-        };
         for name in [super::EVERYBODY, &me] {
-            if shared.keys.partition(name) == partition {
-                order(Kind::Node, name);
+            if keys.partition(name) == partition {
+                self.ask_for(partition, Kind::Node, name);
+                count += 1;
             }
         }
-        let probed = self.probe_partition.load(Relaxed);
-        if probed == usize::MAX || probed == partition || !self.owns(probed) {
-            self.probe_partition.store(partition, Relaxed);
-            order(Kind::Probe, &me);
+        if self.probe_partition.load(Relaxed) == partition {
+            self.ask_for(partition, Kind::Probe, &me);
+            count += 1;
         }
         count
     }
 
-    pub(super) fn owns(&self, partition: usize) -> bool {
-        self.shared.registry.is_of(partition, &self.orders)
+    /// Is probed in one of these partitions.
+    pub(super) fn choose_probe(&self, partitions: &[usize]) {
+        let probed = self.probe_partition.load(Relaxed);
+        if !partitions.contains(&probed) {
+            let first = partitions.first().copied().unwrap_or(usize::MAX);
+            self.probe_partition.store(first, Relaxed);
+            if first != usize::MAX {
+                self.ask_for(first, Kind::Probe, &self.shared.setup.node.to_string());
+            }
+        }
+    }
+
+    fn ask_for(&self, partition: usize, kind: Kind, name: &str) {
+        self.orders.push(Order {
+            subscribe: true,
+            partition,
+            kind,
+            name: name.into(),
+            seq: self.shared.registry.next_seq(),
+            restores: true,
+        });
     }
 }

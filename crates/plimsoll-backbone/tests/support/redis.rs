@@ -166,3 +166,53 @@ pub fn wait(what: &str, limit: Duration, mut is_so: impl FnMut() -> bool) {
         std::thread::sleep(Duration::from_millis(10));
     }
 }
+
+/// Masters and replicas of one Redis Cluster.
+pub struct Cluster {
+    pub servers: Vec<Server>,
+}
+
+impl Cluster {
+    /// So many servers, so many replicas of each master.
+    pub fn start(servers: usize, replicas: usize) -> Self {
+        Self::start_with(&redis_binary(), servers, replicas, 2_000)
+    }
+
+    /// With a time after which a master that does not answer is replaced.
+    pub fn start_with(binary: &Path, servers: usize, replicas: usize, timeout_ms: u64) -> Self {
+        let timeout_ms = timeout_ms.to_string();
+        let arguments = [
+            "--cluster-enabled",
+            "yes",
+            "--cluster-node-timeout",
+            &timeout_ms,
+            "--cluster-require-full-coverage",
+            "no",
+            "--repl-diskless-sync-delay",
+            "0",
+        ];
+        let servers: Vec<_> =
+            (0..servers).map(|_| Server::start(binary.into(), &arguments)).collect();
+        let addresses: Vec<_> = servers.iter().map(Server::address).collect();
+        let replicas = replicas.to_string();
+        let mut command = vec!["--cluster", "create"];
+        command.extend(addresses.iter().map(String::as_str));
+        command.extend(["--cluster-replicas", &replicas, "--cluster-yes"]);
+        let out = servers[0].cli(&command);
+        let cluster = Self { servers };
+        wait(&out, Duration::from_secs(30), || {
+            cluster.servers.iter().all(|s| {
+                let nodes = s.cli(&["CLUSTER", "NODES"]);
+                let known = nodes.lines().count() == cluster.servers.len();
+                let ok = s.cli(&["CLUSTER", "INFO"]).contains("cluster_state:ok");
+                let in_step = !s.cli(&["INFO", "replication"]).contains("master_link_status:down");
+                known && ok && in_step && (replicas == "0" || nodes.contains("slave"))
+            })
+        });
+        cluster
+    }
+
+    pub fn is_master(&self, server: &Server) -> bool {
+        server.cli(&["ROLE"]).starts_with("master")
+    }
+}
