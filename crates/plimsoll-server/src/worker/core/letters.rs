@@ -160,12 +160,20 @@ impl Core {
 
     /// Sends what the home has to tell by itself, and does what its link wants done.
     pub(super) fn spread_told(&mut self, received_us: u64, io: &mut impl Io) {
-        while let Some(out) = self.link.as_mut().and_then(Link::take_out) {
-            self.put_out(out, received_us, io);
+        // What is told can lead to more: that is told after it, not in the midst of it.
+        if std::mem::replace(&mut self.spreading, true) {
+            return;
         }
-        while let Some((channel, event)) = self.home.take_told() {
-            self.spread(&channel, &event, received_us, io);
+        loop {
+            if let Some(out) = self.link.as_mut().and_then(Link::take_out) {
+                self.put_out(out, received_us, io);
+            } else if let Some((channel, event)) = self.home.take_told() {
+                self.spread(&channel, &event, received_us, io);
+            } else {
+                break;
+            }
         }
+        self.spreading = false;
     }
 
     pub(super) fn spread(
@@ -217,6 +225,10 @@ impl Core {
     fn deliver(&mut self, channel: &str, event: &Event, received_us: u64, io: &mut impl Io) {
         let Some(key) = self.hub.find(channel) else { return };
         if matches!(event, Event::Lost) {
+            // What comes next may be of another life of the stream, with lower offsets.
+            if let Some(local) = self.hub.get_mut(key) {
+                local.last_offset = None;
+            }
             return self.tell_lost(channel, key, io);
         }
         if let Event::Publication(p) = event

@@ -136,6 +136,8 @@ pub struct Core {
     home: Home,
     /// To the backbone, when there is one.
     link: Option<Link>,
+    /// What home and link have to tell is being told.
+    spreading: bool,
     users: Map<Arc<str>, SmallVec<[u32; 1]>>,
     nobody: Arc<str>,
     inflater: Option<Inflater>,
@@ -191,6 +193,7 @@ impl Core {
             wheel: Wheel::new(now.mono_ms),
             hub: Hub::new(seed),
             home: Home::new(Arc::clone(&shared.channels), recovery, seed.rotate_left(17)),
+            spreading: false,
             link: shared.cluster.map(|c| Link::new(c.node, c.linger_ms, seed)),
             users: map::with_seed(seed ^ 3),
             nobody: Arc::from(""),
@@ -229,6 +232,8 @@ impl Core {
     pub fn begin_turn(&mut self, now: Now, received_us: u64) {
         self.now = now;
         self.received_us = received_us;
+        // A panic may have left it so.
+        self.spreading = false;
         self.stats.turns.add(1);
         let version = self.shared.line.version.load(Ordering::Acquire);
         if version != self.line_version {
