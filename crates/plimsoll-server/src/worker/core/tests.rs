@@ -11,6 +11,7 @@ use plimsoll_overload::gates::AdmissionFloor;
 use plimsoll_transport::ws;
 use std::collections::{HashMap, VecDeque};
 
+mod cluster;
 mod paces;
 mod signals;
 mod tiers;
