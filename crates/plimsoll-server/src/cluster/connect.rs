@@ -24,7 +24,9 @@ pub async fn connect(
         BackboneKind::Redis => {
             redis::connect(redis_of(&config.redis)?, setup).await.map_err(of_redis)
         }
-        BackboneKind::RedisCluster => Err(mistaken("not there yet")),
+        BackboneKind::RedisCluster => {
+            redis::connect_cluster(redis_of(&config.redis)?, setup).await.map_err(of_redis)
+        }
         BackboneKind::Nats => nats::connect(nats_of(&config.nats), setup).await.map_err(of_nats),
         BackboneKind::JetStream => {
             nats::connect_jetstream(nats_of(&config.nats), setup).await.map_err(of_nats)
