@@ -161,6 +161,8 @@ pub const BACKBONE_BATCH_MAX: usize = 256;
 pub const BACKBONE_BATCHES_MAX: usize = 8;
 /// Channels opened, or read again, by one call.
 pub const BACKBONE_OPENS_MAX: usize = 256;
+/// Channels read by one call, so that its answer comes in time.
+pub const BACKBONE_READS_PER_CALL: usize = 32;
 /// Such calls on their way at one time: a node that comes back must not drown the backbone.
 pub const BACKBONE_READS_MAX: usize = 4;
 /// Channels that wait to be opened or read; one more is refused.
@@ -168,7 +170,7 @@ pub const BACKBONE_OPENS_WAITING_MAX: usize = 1_000_000;
 /// Questions of clients (history, presence) to the backbone at one time; one more is error 111.
 pub const BACKBONE_QUERIES_MAX: usize = 1_024;
 /// Publications read at once to fill a hole; the rest follows.
-pub const BACKBONE_PAGE_MAX: usize = 1_000;
+pub const BACKBONE_PAGE_MAX: usize = 256;
 /// Joins and leaves that wait to be noted; beyond it the oldest are left to the next comparison.
 pub const PRESENCE_WAITING_MAX: usize = 65_536;
 /// How long a member's entry outlives its node, in milliseconds.

@@ -48,8 +48,16 @@ struct Linked {
     early: VecDeque<Arrival>,
     /// The first of it made us read: it does not join on to the copy.
     questionable: bool,
+    /// Readings since then that did not help.
+    doubts: u8,
     /// Some of it was dropped.
     overflown: bool,
+    /// Somebody who waits has seen more than the copy, which was read again for that.
+    reread: bool,
+    /// Not read again before for one who claims to have seen more.
+    ahead_ms: u64,
+    /// When the broker is shown that the channel is in use; `u64::MAX` = it is not planned.
+    renew_ms: u64,
     /// Members of other nodes, and which.
     members: Map<ClientId, u64>,
     /// There are too many to know all of them here.
@@ -192,9 +200,12 @@ impl Link {
         let linked = self.channels.get_mut(name)?;
         linked.linger_ms = u64::MAX;
         if linked.stage == Stage::Live {
-            if !is_ahead(home, name, &request) {
+            if !is_ahead(home, name, &request) || now_ms < linked.ahead_ms {
                 return Some(self.grant(home, asker, name, request, now_ms));
             }
+            // What a client claims may be anything: it stops the others for one reading a second.
+            linked.ahead_ms = now_ms + limits::STALE_RETRY_MS;
+            linked.reread = true;
             self.read(home, name);
         } else if matches!(linked.stage, Stage::Stale { .. }) {
             self.read(home, name);
@@ -283,9 +294,14 @@ impl Link {
                 linked.roster_ms = u64::MAX - 1;
                 self.call(Call::Roster { channel: Arc::clone(&name) });
             }
-            let Some(linked) = self.channels.get(&name) else { continue };
+            let Some(linked) = self.channels.get_mut(&name) else { continue };
             if matches!(linked.stage, Stage::Stale { retry_ms } if retry_ms <= now_ms) {
                 self.read(home, &name);
+            } else if linked.renew_ms <= now_ms {
+                linked.renew_ms = u64::MAX;
+                if linked.stage == Stage::Live {
+                    self.read(home, &name);
+                }
             }
         }
     }
@@ -313,6 +329,22 @@ impl Link {
         self.call(Call::Read { channel: Arc::clone(name), since });
     }
 
+    /// A broker forgets a channel that is not used for long, and a reading is a use.
+    fn plan_renewal(&mut self, home: &Home, name: &Arc<str>, now_ms: u64) {
+        let Some(position) = home.position(name) else { return };
+        let rules = home.rules();
+        let Ok(resolved) = rules.resolve(name) else { return };
+        let Some(linked) = self.channels.get_mut(name).filter(|l| l.renew_ms == u64::MAX) else {
+            return;
+        };
+        let keep_ms = match position.offset {
+            0 => resolved.options.history_meta_ttl_ms.min(limits::EMPTY_STREAM_MS),
+            _ => resolved.options.history_meta_ttl_ms,
+        };
+        linked.renew_ms = now_ms.saturating_add(keep_ms / 3);
+        self.dues.push(Reverse((linked.renew_ms, Arc::clone(name))));
+    }
+
     fn knows_members(&self, name: &str) -> bool {
         self.channels
             .get(name)
@@ -331,7 +363,11 @@ impl Linked {
             waiting: Vec::new(),
             early: VecDeque::new(),
             questionable: false,
+            doubts: 0,
             overflown: false,
+            reread: false,
+            ahead_ms: 0,
+            renew_ms: u64::MAX,
             members: map::with_seed(seed ^ 9),
             too_many: false,
             roster_ms: u64::MAX,

@@ -29,6 +29,8 @@ struct Known {
     /// Highest sequence seen.
     last: u64,
     looked: Instant,
+    /// It may not be there any more.
+    is_doubtful: bool,
 }
 
 /// The streams of this cluster.
@@ -96,7 +98,13 @@ impl Streams {
 
     /// What was known of streams may not be so any more.
     pub(super) fn forget(&self) {
-        self.known().clear();
+        self.known().values_mut().for_each(|k| k.is_doubtful = true);
+    }
+
+    fn doubt(&self, name: &str) {
+        if let Some(known) = self.known().get_mut(name) {
+            known.is_doubtful = true;
+        }
     }
 
     fn known(&self) -> MutexGuard<'_, HashMap<String, Known>> {
@@ -112,10 +120,10 @@ impl Streams {
         let name = self.name(&class);
         {
             let known = self.known();
-            if known.contains_key(&name) {
+            if known.get(&name).is_some_and(|k| !k.is_doubtful) {
                 return Ok(class);
             }
-            if known.len() >= limits::STREAMS_MAX {
+            if !known.contains_key(&name) && known.len() >= limits::STREAMS_MAX {
                 return Err(Failure::Refused);
             }
         }
@@ -149,7 +157,7 @@ impl Streams {
             Err(_) => return Err(Failure::Busy),
         }
         if let Err(failure) = self.warm_up(&class).await {
-            self.known().remove(&name);
+            self.doubt(&name);
             return Err(failure);
         }
         Ok(class)
@@ -212,7 +220,7 @@ impl Streams {
             }
             Err(_) => {
                 // Deleted: the next use makes it anew.
-                self.known().remove(name);
+                self.doubt(name);
                 Err(Failure::Busy)
             }
         }
@@ -226,7 +234,7 @@ impl Streams {
         });
         let epoch = Epoch::from_random(hash ^ (hash >> 29));
         let last = answer["state"]["last_seq"].as_u64().unwrap_or_default();
-        let known = Known { epoch, last, looked: Instant::now() };
+        let known = Known { epoch, last, looked: Instant::now(), is_doubtful: false };
         let before = self.known().insert(name.to_owned(), known);
         if before.is_some_and(|b| b.epoch != epoch) {
             self.shared.tell_gap();
@@ -346,7 +354,7 @@ impl Streams {
             Ok(answer) => answer,
             Err(NO_MESSAGE | 404) => return Ok(None),
             Err(_) => {
-                self.known().remove(name);
+                self.doubt(name);
                 return Err(Failure::Busy);
             }
         };

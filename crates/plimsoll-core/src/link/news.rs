@@ -1,12 +1,23 @@
 //! What a link hears from the backbone.
 
-use super::{Arrival, Call, Link, Members, News, Opened, Out, Replica, Stage, Unavailable};
+use super::{
+    Arrival, Call, Link, Members, News, Opened, Out, Replica, Stage, Unavailable, is_ahead,
+};
 use crate::codes::ClientError;
 use crate::home::{Answer, Event, Extended, Home, Request};
 use crate::limits;
 use crate::model::{ClientId, Epoch, Publication, StreamPosition};
+use plimsoll_overload::feature::Feature;
 use std::cmp::Reverse;
 use std::sync::Arc;
+
+/// Readings in which a delivery is ahead of its store before it is dropped. Copies of a store may
+/// lag for a moment.
+const DOUBTS_MAX: u8 = 3;
+
+fn is_stamped(arrival: &Arrival) -> bool {
+    matches!(arrival, Arrival::Publication { publication, .. } if publication.offset > 0)
+}
 
 impl Link {
     /// Something was heard about a channel.
@@ -137,6 +148,9 @@ impl Link {
         if questionable && self.is_ahead_of_store(name, top) {
             return self.go_stale(name, now_ms);
         }
+        if let Some(linked) = self.channels.get_mut(name) {
+            linked.doubts = 0;
+        }
         let behind = home.position(name).is_some_and(|at| at.offset < top.offset);
         if again || (joins && behind) {
             return self.read(home, name);
@@ -156,6 +170,12 @@ impl Link {
             return false;
         }
         linked.questionable = publication.previous > top.offset;
+        if linked.questionable && linked.doubts >= DOUBTS_MAX {
+            // Nobody has what would come before it: whatever it is, it is not of this store.
+            linked.early.pop_front();
+            linked.questionable = false;
+        }
+        linked.doubts += u8::from(linked.questionable);
         linked.questionable
     }
 
@@ -172,10 +192,17 @@ impl Link {
         let Some(linked) = self.channels.get_mut(name).filter(|l| l.stage == Stage::Live) else {
             return;
         };
+        let ahead = linked.waiting.iter().any(|(_, r)| is_ahead(home, name, r));
+        if ahead && !std::mem::replace(&mut linked.reread, ahead) {
+            // What was read may be older than what they saw on another node.
+            return self.read(home, name);
+        }
+        linked.reread = false;
         for (asker, request) in std::mem::take(&mut linked.waiting) {
             let outcome = self.grant(home, asker, name, request, now_ms);
             self.out.push_back(Out::Answer(asker, Arc::clone(name), outcome.answer));
         }
+        self.plan_renewal(home, name, now_ms);
         self.plan_linger(home, name, now_ms);
     }
 
@@ -193,10 +220,15 @@ impl Link {
         if linked.stage == Stage::Live {
             return self.apply(home, name, arrival, now_ms);
         }
+        if linked.early.len() >= limits::EARLY_ARRIVALS_MAX {
+            // Those with offsets are read again; without making room one arrival for each reading
+            // would be enough to go on for ever.
+            linked.overflown = true;
+            linked.early.retain(|a| !is_stamped(a));
+            linked.questionable = false;
+        }
         if linked.early.len() < limits::EARLY_ARRIVALS_MAX {
             linked.early.push_back(arrival);
-        } else {
-            linked.overflown = true;
         }
     }
 
@@ -211,7 +243,12 @@ impl Link {
                 self.out.push_back(Out::Event(Arc::clone(name), event));
             }
             Arrival::Mark(request) => {
-                home.handle(None, name, Request::Publish(request), now_ms);
+                let rules = home.rules();
+                let of_receipts =
+                    rules.resolve(name).is_ok_and(|r| r.options.feature == Some(Feature::Receipts));
+                if of_receipts {
+                    home.handle(None, name, Request::Publish(request), now_ms);
+                }
             }
             Arrival::Join { info, node, announce } => {
                 // Told twice after a break: there is nothing new in it.

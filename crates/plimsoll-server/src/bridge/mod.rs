@@ -33,6 +33,7 @@ use plimsoll_overload::breaker::{self, Breaker};
 use plimsoll_overload::signals::BackboneState;
 use presence::Presence;
 use publish::Publishing;
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
@@ -111,6 +112,8 @@ pub struct Bridge {
     jobs: AtomicUsize,
     /// Questions on their way.
     queries: AtomicUsize,
+    /// Nodes that members are said to be on.
+    spoken_of: Mutex<HashSet<u64>>,
     stopping: AtomicBool,
 }
 
@@ -139,6 +142,7 @@ impl Bridge {
             batches: AtomicUsize::new(0),
             jobs: AtomicUsize::new(0),
             queries: AtomicUsize::new(0),
+            spoken_of: Mutex::default(),
             stopping: AtomicBool::new(false),
         })
     }

@@ -7,9 +7,9 @@ use plimsoll_backbone::{Failure, Later, Page, Read, Stamp, Want};
 use plimsoll_core::limits;
 use plimsoll_core::link::{Members, News, Opened, Replica, Unavailable};
 use plimsoll_core::model::{StreamPosition, home_of};
-use std::collections::VecDeque;
-use std::sync::Arc;
+use std::collections::{HashSet, VecDeque};
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
 /// Openings and readings that wait for their turn.
 #[derive(Default)]
@@ -74,7 +74,7 @@ impl Bridge {
             });
         }
         while room() && !jobs.reads.is_empty() {
-            let count = jobs.reads.len().min(limits::BACKBONE_OPENS_MAX);
+            let count = jobs.reads.len().min(limits::BACKBONE_READS_PER_CALL);
             let batch: Vec<_> = jobs.reads.drain(..count).collect();
             self.jobs.fetch_add(1, Ordering::Relaxed);
             let bridge = Arc::clone(self);
@@ -132,7 +132,7 @@ impl Bridge {
         // Both are on their way at the same time.
         let with_history = |c: &&Arc<str>| self.newest(c).is_some();
         let reads = fine.iter().filter(with_history).filter_map(|c| self.newest(c)).collect();
-        let reading = begin(self.backbone.read(reads)).await;
+        let reading = begin(self.read_in_parts(reads)).await;
         let mut rosters = Vec::with_capacity(fine.len());
         for channel in &fine {
             rosters.push(match self.has_presence(channel) {
@@ -179,6 +179,18 @@ impl Bridge {
         let options = self.channels.resolve(channel).ok()?.options;
         let want = Want::Before { offset: u64::MAX, limit: self.recovery_limit };
         keep_of(options).map(|keep| Read { channel: Arc::clone(channel), keep, want })
+    }
+
+    /// Reads some channels at a time: an answer must not be so large that it comes too late.
+    fn read_in_parts(&self, reads: Vec<Read>) -> Later<Vec<Result<Page, Failure>>> {
+        let backbone = Arc::clone(&self.backbone);
+        Box::pin(async move {
+            let mut pages = Vec::with_capacity(reads.len());
+            for some in reads.chunks(limits::BACKBONE_READS_PER_CALL) {
+                pages.extend(backbone.read(some.to_vec()).await);
+            }
+            pages
+        })
     }
 
     /// What was read of the newest publications.
@@ -231,6 +243,11 @@ impl Bridge {
                 (Some(Ok(page)), Some(since)) if joins(&page, since) => {
                     let whole = page.entries.len() < limits::BACKBONE_PAGE_MAX;
                     let replica = self.replica(&channel, page, whole);
+                    if replica.floor > since.offset {
+                        // Something in it cannot be read: it does not join on after all.
+                        again.push(channel);
+                        continue;
+                    }
                     self.tell(channel, News::Read(Ok(replica)));
                 }
                 (Some(Ok(_)), Some(_)) => again.push(channel),
@@ -281,6 +298,7 @@ impl Bridge {
                 .inspect_err(|e| self.figures.count_garbage(e.label()))
                 .ok()
                 .map(|(info, _)| (info, m.node.0))
+                .inspect(|(_, node)| self.speak_of(*node))
         };
         let list = members.into_iter().filter_map(read).collect();
         Ok(Members { list, too_many: false })
@@ -291,6 +309,21 @@ impl Bridge {
 fn joins(page: &Page, since: StreamPosition) -> bool {
     page.position.epoch == since.epoch
         && (page.floor..=page.position.offset).contains(&since.offset)
+}
+
+impl Bridge {
+    /// A node is said to have members: whether it is there is for the cluster to find out.
+    fn speak_of(&self, node: u64) {
+        let mut spoken = self.spoken_of.lock().unwrap_or_else(PoisonError::into_inner);
+        if spoken.len() < limits::NODES_MAX {
+            spoken.insert(node);
+        }
+    }
+
+    /// Nodes that were spoken of since the last time.
+    pub fn take_spoken_of(&self) -> HashSet<u64> {
+        std::mem::take(&mut *self.spoken_of.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 async fn end<T>(begun: Result<T, Later<T>>) -> T {

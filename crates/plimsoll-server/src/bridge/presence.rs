@@ -5,7 +5,7 @@
 
 use super::{Bridge, unix_ms};
 use bytes::Bytes;
-use plimsoll_backbone::{Member, NodeId, PresenceChange, Publish};
+use plimsoll_backbone::{Failure, Member, NodeId, PresenceChange, Publish};
 use plimsoll_core::limits;
 use plimsoll_core::model::{ClientId, ClientInfo};
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -138,8 +138,13 @@ impl Bridge {
 
     async fn note(&self, batch: &[Noted]) -> bool {
         let changes = batch.iter().map(|n| n.change.clone()).collect();
-        if self.backbone.note_presence(changes).await.is_err() {
-            return false;
+        match self.backbone.note_presence(changes).await {
+            Ok(()) => {}
+            // Again would be the same, and everybody behind it would wait for ever.
+            Err(failure @ (Failure::Refused | Failure::TooLarge | Failure::Unsupported)) => {
+                tracing::warn!(%failure, "the broker does not note who is present");
+            }
+            Err(_) => return false,
         }
         let publish = |(channel, body): (Arc<str>, Bytes)| Publish {
             channel,

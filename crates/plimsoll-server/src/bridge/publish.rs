@@ -185,8 +185,9 @@ impl Bridge {
                     Answer::Published(published.position)
                 }
                 Err(failure) => {
-                    let is_ours = matches!(failure, Failure::TooLarge | Failure::Unsupported);
-                    failed += usize::from(!is_ours);
+                    let is_broken =
+                        matches!(failure, Failure::Down | Failure::Busy | Failure::Unknown);
+                    failed += usize::from(is_broken);
                     let cell = match failure.is_certain() {
                         true => &self.figures.refused,
                         false => &self.figures.unknown,

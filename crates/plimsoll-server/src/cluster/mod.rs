@@ -81,7 +81,13 @@ impl Cluster {
     fn tick(&self, node: &Node) {
         let info = api::own_info(node).to_string();
         self.say(None, &Message::Beat { name: &node.name, info: &info, leaves: false });
-        let gone = self.registry().expired();
+        let gone = {
+            let mut registry = self.registry();
+            for node in self.bridge.take_spoken_of() {
+                registry.noticed(NodeId(node));
+            }
+            registry.expired()
+        };
         for node in gone {
             tracing::warn!(%node, "a node is silent for too long: its members are taken for gone");
             self.forget(node);
@@ -137,6 +143,11 @@ impl Cluster {
 
     fn on_beat(&self, from: NodeId, name: &str, info: String, node: &Node) {
         let now_ms = node.started.elapsed().as_millis() as u64;
+        if from == self.wire.node && self.registry().was_silent(now_ms) {
+            // The others may have taken this node for gone, and its members with it: everything is
+            // compared again.
+            self.bridge.inlet.post.put_all(|| Letter::Gap(None));
+        }
         if self.registry().heard(from, name, info, now_ms) {
             tracing::info!(node = %from, name, "a node is there");
             // Names are one node's each: who has it now has taken the place of who had it.

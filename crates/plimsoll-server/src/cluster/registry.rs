@@ -60,9 +60,16 @@ impl Registry {
         }
     }
 
-    /// Removes other nodes of this name.
+    /// Did our own signs of life stay away for so long that others may have given us up?
+    pub fn was_silent(&self, now_ms: u64) -> bool {
+        self.own_ms.is_some_and(|at| now_ms.saturating_sub(at) >= self.lease_ms / 2)
+    }
+
+    /// Removes other nodes of this name that are silent.
     pub fn replaced(&mut self, node: NodeId, name: &str) -> Vec<NodeId> {
-        let others = self.peers.iter().filter(|(id, p)| **id != node && p.name == name);
+        let silent = |p: &Peer| self.live_ms.saturating_sub(p.heard_ms) >= 2 * limits::HEARTBEAT_MS;
+        let same = |(id, p): &(&NodeId, &Peer)| **id != node && p.name == name && silent(p);
+        let others = self.peers.iter().filter(same);
         let others: Vec<NodeId> = others.map(|(id, _)| *id).collect();
         for other in &others {
             self.peers.remove(other);
