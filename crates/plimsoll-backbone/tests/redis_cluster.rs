@@ -31,6 +31,12 @@ async fn connect(cluster: &Cluster) -> (Arc<dyn Backbone>, Arc<Collector>) {
     (backbone, sink)
 }
 
+async fn connect_to(server: &Server) -> (Arc<dyn Backbone>, Arc<Collector>) {
+    let config = RedisConfig { addresses: vec![server.address()], ..RedisConfig::default() };
+    let sink = Arc::new(Collector::default());
+    (redis::connect_cluster(config, setup(&sink)).await.unwrap(), sink)
+}
+
 fn names(count: usize) -> Vec<Arc<str>> {
     (0..count).map(|n| format!("room:{n}").into()).collect()
 }
@@ -235,6 +241,49 @@ async fn a_slot_that_moves_takes_its_channels_along() {
     assert_eq!(b.probe().await, Ok(()));
     let delivered: usize = channels.iter().map(|c| sink.of(c).len()).sum();
     assert_eq!(delivered, channels.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slot_on_its_way_is_found_where_its_keys_are() {
+    let cluster = Cluster::start_with(&server::redis_binary(), 3, 0, 20_000);
+    let (b, sink) = connect_to(&cluster.servers[0]).await;
+    subscribe(&b, &["a"]).await;
+    let first = position(publish(&b, kept("a", "1")).await);
+    let has = |s: &&Server| !s.cli(&["PUBSUB", "SHARDCHANNELS", "*:c:a"]).is_empty();
+    let from = cluster.servers.iter().find(has).unwrap();
+    let to = cluster.servers.iter().find(|s| s.port != from.port).unwrap();
+    let channel = from.cli(&["PUBSUB", "SHARDCHANNELS", "*:c:a"]);
+    let slot = from.cli(&["CLUSTER", "KEYSLOT", &channel]);
+    let (id, other) = (from.cli(&["CLUSTER", "MYID"]), to.cli(&["CLUSTER", "MYID"]));
+    assert_eq!(to.cli(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &id]), "OK");
+    assert_eq!(from.cli(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &other]), "OK");
+    // One of three keys has gone: for the moment, no server can do it.
+    let keys = from.cli(&["CLUSTER", "GETKEYSINSLOT", &slot, "10"]);
+    let keys: Vec<&str> = keys.lines().collect();
+    assert_eq!(keys.len(), 3);
+    let port = to.port.to_string();
+    let migrate = |keys: &[&str]| {
+        let mut command = vec!["MIGRATE", "127.0.0.1", &port, "", "0", "5000", "KEYS"];
+        command.extend(keys);
+        assert_eq!(from.cli(&command), "OK");
+    };
+    migrate(&keys[..1]);
+    assert_eq!(publish(&b, kept("a", "2")).await, Err(Failure::Busy));
+    assert_eq!(read(&b, "a", ALL).await, Err(Failure::Busy));
+    // All have gone, the slot has not.
+    migrate(&keys[1..]);
+    let page = read(&b, "a", ALL).await.unwrap();
+    assert_eq!((page.position, page.entries.len()), (first, 1));
+    let second = position(publish(&b, kept("a", "2")).await);
+    assert_eq!((second.epoch, second.offset), (first.epoch, 2));
+    for server in [to, from] {
+        assert_eq!(server.cli(&["CLUSTER", "SETSLOT", &slot, "NODE", &other]), "OK");
+    }
+    let third = publish_until(&b, kept("a", "3"), SOON).await.position.unwrap();
+    assert_eq!((third.epoch, third.offset), (first.epoch, 3));
+    until("a gap is told", SOON, || sink.gaps() == 1).await;
+    publish(&b, kept("a", "4")).await.unwrap();
+    until("delivered", SOON, || sink.of("a").last() == Some(&(4, "4".into()))).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -16,13 +16,13 @@ use std::sync::{Arc, Mutex};
 struct Single {
     server: Arc<Mutex<Server>>,
     address: SocketAddr,
-    proxies: Mutex<HashMap<NodeId, Arc<Proxy>>>,
+    proxies: Arc<Mutex<HashMap<NodeId, Arc<Proxy>>>>,
 }
 
 impl Single {
     fn new(server: Server) -> Self {
         let address = server.address().parse().unwrap();
-        Self { server: Arc::new(Mutex::new(server)), address, proxies: Mutex::default() }
+        Self { server: Arc::new(Mutex::new(server)), address, proxies: Arc::default() }
     }
 }
 
@@ -37,25 +37,14 @@ fn garbage(server: &Server, verb: &str, channel: &str) {
 
 impl Bed for Single {
     fn connect(&self, setup: Setup) -> Later<Arc<dyn Backbone>> {
-        let address = self.address;
-        let (send, receive) = tokio::sync::oneshot::channel();
-        let node = setup.node;
-        let made = async move {
+        let (address, proxies) = (self.address, Arc::clone(&self.proxies));
+        Box::pin(async move {
             let proxy = Proxy::start(address).await.unwrap();
             let addresses = vec![proxy.address().to_string()];
-            let _ = send.send(proxy);
+            proxies.lock().unwrap().insert(setup.node, proxy);
             let config = RedisConfig { addresses, ..RedisConfig::default() };
             redis::connect(config, setup).await.unwrap()
-        };
-        let made = tokio::task::block_in_place(|| {
-            tokio::runtime::Handle::current().block_on(async {
-                let made = tokio::spawn(made);
-                let proxy = receive.await.unwrap();
-                self.proxies.lock().unwrap().insert(node, proxy);
-                made
-            })
-        });
-        Box::pin(async move { made.await.unwrap() })
+        })
     }
 
     fn faults(&self) -> &'static [Fault] {

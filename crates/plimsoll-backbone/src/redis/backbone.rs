@@ -1,5 +1,6 @@
 //! The contract, on whatever nodes there are.
 
+use super::cluster::{ask, asked};
 use super::commands::{self, Commands};
 use super::keys::Kind;
 use super::node::{Node, Shared};
@@ -91,7 +92,7 @@ impl Redis {
         read: impl Fn(Value, &[usize], &mut [Result<T, Failure>]) + Send,
     ) {
         let mut items = Vec::new();
-        let mut calls: Vec<Later<Result<Vec<Value>, Failure>>> = Vec::new();
+        let mut calls: Vec<Later<Result<Vec<Result<Value, Failure>>, Failure>>> = Vec::new();
         for (node, steps) in plan {
             let mut pipeline = redis::pipe();
             let mut of_node = Vec::with_capacity(steps.len());
@@ -100,15 +101,34 @@ impl Redis {
                 of_node.push(step.items);
             }
             let link = view.link(node);
-            calls.push(Box::pin(async move { link?.run(&pipeline, ordered).await }));
+            let table = Arc::clone(&view.table);
+            calls.push(Box::pin(async move {
+                let link = link?;
+                let mine = link.sent() + 1;
+                let values = link.run(&pipeline, ordered).await?;
+                let mut answers = Vec::with_capacity(values.len());
+                for (n, value) in values.into_iter().enumerate() {
+                    let asked = asked(&value).filter(|_| !ordered || link.sent() == mine);
+                    answers.push(match (asked, pipeline.cmd_iter().nth(n)) {
+                        (Some(to), Some(command)) => ask(&table, &to, command).await,
+                        _ => Ok(value),
+                    });
+                }
+                Ok(answers)
+            }));
             items.push(of_node);
         }
         for (steps, answer) in items.into_iter().zip(join_all(calls).await) {
             match answer {
                 Ok(values) => {
                     for (items, value) in steps.iter().zip(values) {
-                        self.doubt(&value);
-                        read(value, items, results);
+                        match value {
+                            Ok(value) => {
+                                self.doubt(&value);
+                                read(value, items, results);
+                            }
+                            Err(failure) => fail(items.iter(), failure, results),
+                        }
                     }
                 }
                 Err(failure) => fail(steps.iter().flatten(), failure, results),

@@ -11,6 +11,7 @@ use super::registry::lock;
 use super::subscriber;
 use crate::contract::{Backbone, Failure, Later, Setup};
 use crate::limits;
+use redis::Value;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -300,6 +301,24 @@ impl Cluster {
 
 /// Between two looks while something is not in its place, in milliseconds.
 const SOON_MS: u64 = 250;
+
+/// The node that has the keys already while their slot moves: `ASK <slot> <host:port>`.
+pub(super) fn asked(value: &Value) -> Option<String> {
+    match value {
+        Value::ServerError(e) if e.code() == "ASK" => {
+            Some(e.details()?.split(' ').nth(1)?.to_owned())
+        }
+        _ => None,
+    }
+}
+
+/// Sends a command to where its keys are.
+pub(super) async fn ask(table: &Table, to: &str, command: &redis::Cmd) -> Result<Value, Failure> {
+    let node = table.nodes.iter().find(|n| &*n.broker == to).ok_or(Failure::Busy)?;
+    let mut pipeline = redis::pipe();
+    pipeline.cmd("ASKING").add_command(command.clone());
+    node.commands()?.call(&pipeline).await?.pop().ok_or(Failure::Unknown)
+}
 
 #[cfg(test)]
 mod tests {

@@ -206,6 +206,11 @@ impl Commands {
         self.in_flight.load(Relaxed)
     }
 
+    /// Calls so far.
+    pub(super) fn sent(&self) -> u64 {
+        self.sent.load(Relaxed)
+    }
+
     /// Ends the connection.
     pub(super) fn kill(&self) {
         self.dead.store(true, Relaxed);
@@ -292,13 +297,13 @@ impl Commands {
         pipeline: &Pipeline,
         ordered: bool,
     ) -> Result<Vec<Value>, Failure> {
-        let mine = self.sent.load(Relaxed) + 1;
+        let mine = self.sent() + 1;
         let values = self.call(pipeline).await?;
         let forgotten = |v: &Value| matches!(v, Value::ServerError(e) if e.code() == "NOSCRIPT");
         if !values.iter().any(forgotten) {
             return Ok(values);
         }
-        let others = self.sent.load(Relaxed) != mine;
+        let others = self.sent() != mine;
         let mut load = script::load();
         // Only if nothing of it was done: a part of it must not be done twice.
         if (ordered && others) || !values.iter().all(forgotten) {

@@ -13,44 +13,46 @@ end
 g = string.sub(g, -8)
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local call, pcall, format, find = redis.call, redis.pcall, string.format, string.find
 local function failed(r) return type(r) == 'table' and r.err end
-local function number(n) return string.format('%.0f', n) end
+local function number(n) return format('%.0f', n) end
+local now_text = number(now)
 
 local function append(stream, meta, body, size, ttl, meta_ttl)
-  local m = redis.pcall('HMGET', meta, 'e', 's', 'g', 'x')
+  local m = pcall('HMGET', meta, 'e', 's', 'g', 'x')
   if failed(m) then return nil, m.err end
   local epoch, s, renew = m[1], tonumber(m[2]), tonumber(m[4])
   if not epoch or not s or not renew or m[3] ~= g then
     epoch, s, renew = ARGV[3], 0, 0
     -- The first write is one that a full server refuses; after it, none is refused.
-    local r = redis.pcall('HSET', meta, 'e', epoch, 'g', g, 's', '0', 'x', '0')
+    local r = pcall('HSET', meta, 'e', epoch, 'g', g, 's', '0', 'x', '0')
     if failed(r) then return nil, r.err end
-    redis.call('DEL', stream)
+    call('DEL', stream)
   end
   local offset = number(s + 1)
-  local r = redis.pcall('XADD', stream, 'MAXLEN', '=', size, offset .. '-0',
-    't', number(now), 'b', body)
-  if failed(r) and string.find(r.err, 'equal or smaller', 1, true) then
+  local r = pcall('XADD', stream, 'MAXLEN', '=', size, offset .. '-0',
+    't', now_text, 'b', body)
+  if type(r) == 'table' and r.err and find(r.err, 'equal or smaller', 1, true) then
     -- Somebody else wrote into our stream: nothing of this epoch can be appended any more.
-    redis.call('DEL', stream)
+    call('DEL', stream)
     epoch, offset, renew = ARGV[3], '1', 0
-    redis.call('HSET', meta, 'e', epoch, 'g', g, 's', '0')
-    r = redis.pcall('XADD', stream, '1-0', 't', number(now), 'b', body)
+    call('HSET', meta, 'e', epoch, 'g', g, 's', '0')
+    r = pcall('XADD', stream, '1-0', 't', now_text, 'b', body)
   end
   if failed(r) then return nil, r.err end
   if renew <= now then
     -- Expiries are set half a time too late, so that few publications have to set them.
-    redis.call('HSET', meta, 's', offset, 'x', number(now + math.min(ttl, meta_ttl) / 2))
-    redis.call('PEXPIRE', stream, number(ttl * 1.5))
-    redis.call('PEXPIRE', meta, number(meta_ttl + ttl / 2))
+    call('HSET', meta, 's', offset, 'x', number(now + math.min(ttl, meta_ttl) / 2))
+    call('PEXPIRE', stream, number(ttl * 1.5))
+    call('PEXPIRE', meta, number(meta_ttl + ttl / 2))
   else
-    redis.call('HSET', meta, 's', offset)
+    call('HSET', meta, 's', offset)
   end
   return epoch .. offset
 end
 
 local function position(meta)
-  local m = redis.pcall('HMGET', meta, 'e', 's', 'g')
+  local m = pcall('HMGET', meta, 'e', 's', 'g')
   if failed(m) or not m[1] or m[3] ~= g then return '' end
   return m[1] .. m[2]
 end
@@ -59,25 +61,26 @@ local out, k, a = {}, 2, 5
 while ARGV[a] do
   local flags, channel, body = ARGV[a], ARGV[a + 1], ARGV[a + 2]
   a = a + 3
-  local keeps, stream, meta = string.find(flags, 'k', 1, true), nil, nil
+  local simple = flags == 'k'
+  local keeps, stream, meta = simple or find(flags, 'k', 1, true), nil, nil
   local size, ttl, meta_ttl, idempotency, version, number_, epoch_, version_ttl
   if keeps then
     stream, meta, k = KEYS[k], KEYS[k + 1], k + 2
     size, ttl, meta_ttl = ARGV[a], tonumber(ARGV[a + 1]), tonumber(ARGV[a + 2])
     a = a + 3
   end
-  if string.find(flags, 'i', 1, true) then idempotency, k = KEYS[k], k + 1 end
-  if string.find(flags, 'v', 1, true) then
+  if not simple and find(flags, 'i', 1, true) then idempotency, k = KEYS[k], k + 1 end
+  if not simple and find(flags, 'v', 1, true) then
     version, k = KEYS[k], k + 1
     number_, epoch_, version_ttl, a = ARGV[a], ARGV[a + 1], ARGV[a + 2], a + 3
   end
   local answer
   if idempotency then
-    local r = redis.pcall('GET', idempotency)
+    local r = pcall('GET', idempotency)
     if failed(r) then answer = 'E' .. r.err elseif r then answer = '0' .. r end
   end
   if version and not answer then
-    local r = redis.pcall('GET', version)
+    local r = pcall('GET', version)
     if failed(r) then
       answer = 'E' .. r.err
     elseif r then
@@ -94,15 +97,15 @@ while ARGV[a] do
       answer = 'E' .. err
     else
       local stamp = keeps and ('h' .. where .. ':') or 'n'
-      local r = redis.pcall('@PUBLISH@', channel, stamp .. body)
+      local r = pcall('@PUBLISH@', channel, stamp .. body)
       if failed(r) then
         -- Appended all the same: readers find it there.
         if keeps then answer = 'E@' .. r.err else answer = 'E' .. r.err end
       else
         answer = '1' .. where
       end
-      if version then redis.call('SET', version, number_ .. epoch_, 'PX', version_ttl) end
-      if idempotency then redis.call('SET', idempotency, where, 'PX', ARGV[4]) end
+      if version then call('SET', version, number_ .. epoch_, 'PX', version_ttl) end
+      if idempotency then call('SET', idempotency, where, 'PX', ARGV[4]) end
     end
   end
   out[#out + 1] = answer
