@@ -2,6 +2,7 @@
 
 use super::cluster::{ask, asked};
 use super::commands::{self, Commands};
+use super::join::join_all;
 use super::keys::Kind;
 use super::node::{Node, Shared};
 use super::registry::{Call, lock};
@@ -11,10 +12,11 @@ use crate::limits;
 use bytes::Bytes;
 use redis::Value;
 use std::collections::BTreeMap;
-use std::future::poll_fn;
 use std::sync::{Arc, Mutex};
-use std::task::Poll;
 use std::time::Duration;
+
+/// What the calls of one pipeline brought.
+type Values = Result<Vec<Result<Value, Failure>>, Failure>;
 
 /// Which node has which partition.
 #[derive(Clone, Default)]
@@ -92,7 +94,7 @@ impl Redis {
         read: impl Fn(Value, &[usize], &mut [Result<T, Failure>]) + Send,
     ) {
         let mut items = Vec::new();
-        let mut calls: Vec<Later<Result<Vec<Result<Value, Failure>>, Failure>>> = Vec::new();
+        let mut calls: Vec<Later<Values>> = Vec::new();
         for (node, steps) in plan {
             let mut pipeline = redis::pipe();
             let mut of_node = Vec::with_capacity(steps.len());
@@ -338,25 +340,6 @@ impl Redis {
         }
         results
     }
-}
-
-/// Polls all in order; all are first polled in the first turn.
-pub(super) async fn join_all<T>(mut calls: Vec<Later<T>>) -> Vec<T> {
-    let mut answers: Vec<Option<T>> = calls.iter().map(|_| None).collect();
-    poll_fn(|context| {
-        let mut waits = false;
-        for (call, answer) in calls.iter_mut().zip(&mut answers) {
-            if answer.is_none() {
-                match call.as_mut().poll(context) {
-                    Poll::Ready(value) => *answer = Some(value),
-                    Poll::Pending => waits = true,
-                }
-            }
-        }
-        if waits { Poll::Pending } else { Poll::Ready(()) }
-    })
-    .await;
-    answers.into_iter().flatten().collect()
 }
 
 pub(super) fn fill<T: Clone>(

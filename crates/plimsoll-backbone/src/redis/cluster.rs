@@ -1,8 +1,9 @@
 //! Redis Cluster: which master has which partition, and what to do when that changes.
 
-use super::backbone::{Redis, Table, join_all};
+use super::backbone::{Redis, Table};
 use super::commands::text;
 use super::config::{Address, ConnectError, RedisConfig};
+use super::join::join_all;
 use super::keys::SLOTS;
 use super::net::Dialer;
 use super::node::{Node, Place, Shared};

@@ -18,6 +18,7 @@ mod backbone;
 mod cluster;
 mod commands;
 mod config;
+mod join;
 mod keys;
 mod net;
 mod node;
