@@ -17,6 +17,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 const SOON: Duration = Duration::from_secs(10);
+/// A second, and what a busy machine takes from it.
+const TOLD: Duration = Duration::from_millis(1_500);
 const LONG: Duration = Duration::from_secs(40);
 
 fn config(cluster: &Cluster) -> RedisConfig {
@@ -25,16 +27,21 @@ fn config(cluster: &Cluster) -> RedisConfig {
     RedisConfig { addresses, ..RedisConfig::default() }
 }
 
+/// Six servers on a busy machine may be silent for a second.
+fn patient(sink: &Arc<Collector>) -> Setup {
+    Setup { probe_interval_ms: 2_000, ..setup(sink) }
+}
+
 async fn connect(cluster: &Cluster) -> (Arc<dyn Backbone>, Arc<Collector>) {
     let sink = Arc::new(Collector::default());
-    let backbone = redis::connect_cluster(config(cluster), setup(&sink)).await.unwrap();
+    let backbone = redis::connect_cluster(config(cluster), patient(&sink)).await.unwrap();
     (backbone, sink)
 }
 
 async fn connect_to(server: &Server) -> (Arc<dyn Backbone>, Arc<Collector>) {
     let config = RedisConfig { addresses: vec![server.address()], ..RedisConfig::default() };
     let sink = Arc::new(Collector::default());
-    (redis::connect_cluster(config, setup(&sink)).await.unwrap(), sink)
+    (redis::connect_cluster(config, patient(&sink)).await.unwrap(), sink)
 }
 
 fn names(count: usize) -> Vec<Arc<str>> {
@@ -62,16 +69,20 @@ async fn channels_are_spread_and_everything_works() {
     subscribe_all(&b, &channels).await;
     subscribe_all(&_other, &channels).await;
     let batch: Vec<_> = channels.iter().flat_map(|c| [kept(c, "1"), plain(c, "2")]).collect();
-    assert!(b.publish(batch).await.iter().all(Result::is_ok));
+    for some in batch.chunks(256) {
+        assert!(b.publish(some.to_vec()).await.iter().all(Result::is_ok));
+    }
     let both = [(1, "1".to_owned()), (0, "2".to_owned())];
     for channel in &channels {
         until(channel, SOON, || sink.of(channel).len() == 2 && other_sink.of(channel).len() == 2)
             .await;
         assert_eq!(other_sink.of(channel), both);
     }
-    let reads = channels.iter().map(|c| Read { channel: c.clone(), keep: KEEP, want: ALL });
-    for page in b.read(reads.collect()).await {
-        assert_eq!(bodies(&page.unwrap()), [(1, "1".to_owned())]);
+    for some in channels.chunks(256) {
+        let reads = some.iter().map(|c| Read { channel: c.clone(), keep: KEEP, want: ALL });
+        for page in b.read(reads.collect()).await {
+            assert_eq!(bodies(&page.unwrap()), [(1, "1".to_owned())]);
+        }
     }
     let changes =
         channels.iter().map(|c| PresenceChange::Add(c.clone(), member(1, "u", NodeId(1))));
@@ -126,7 +137,7 @@ async fn a_dead_master_is_replaced_and_the_others_go_on() {
                 acked.entry(channel.clone()).or_insert(p.position.unwrap());
             }
         }
-        assert!(call.elapsed() < Duration::from_secs(1));
+        assert!(call.elapsed() < TOLD);
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     // Those of the dead one have new epochs, the others have not.
@@ -179,7 +190,7 @@ async fn load(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slot_that_moves_takes_its_channels_along() {
-    let cluster = Cluster::start(6, 1);
+    let cluster = Cluster::start_with(&server::redis_binary(), 6, 1, 20_000);
     let (b, sink) = connect(&cluster).await;
     let channels = names(300);
     subscribe_all(&b, &channels).await;
@@ -341,7 +352,7 @@ async fn a_stopped_master_is_replaced_too() {
         let call = Instant::now();
         let batch = channels.iter().map(|c| kept(c, "x")).collect();
         let all = b.publish(batch).await.iter().all(Result::is_ok);
-        assert!(call.elapsed() < Duration::from_secs(1));
+        assert!(call.elapsed() < TOLD);
         if all {
             break;
         }

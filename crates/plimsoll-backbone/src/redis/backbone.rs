@@ -1,7 +1,7 @@
 //! The contract, on whatever nodes there are.
 
-use super::cluster::{ask, asked};
-use super::commands::{self, Commands};
+use super::cluster::{Answers, answers};
+use super::commands::{self, Commands, deadline};
 use super::join::join_all;
 use super::keys::Kind;
 use super::node::{Node, Shared};
@@ -14,9 +14,6 @@ use redis::Value;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-
-/// What the calls of one pipeline brought.
-type Values = Result<Vec<Result<Value, Failure>>, Failure>;
 
 /// Which node has which partition.
 #[derive(Clone, Default)]
@@ -94,7 +91,7 @@ impl Redis {
         read: impl Fn(Value, &[usize], &mut [Result<T, Failure>]) + Send,
     ) {
         let mut items = Vec::new();
-        let mut calls: Vec<Later<Values>> = Vec::new();
+        let mut calls: Vec<Later<Answers>> = Vec::new();
         for (node, steps) in plan {
             let mut pipeline = redis::pipe();
             let mut of_node = Vec::with_capacity(steps.len());
@@ -102,22 +99,8 @@ impl Redis {
                 pipeline.add_command(step.command);
                 of_node.push(step.items);
             }
-            let link = view.link(node);
-            let table = Arc::clone(&view.table);
-            calls.push(Box::pin(async move {
-                let link = link?;
-                let mine = link.sent() + 1;
-                let values = link.run(&pipeline, ordered).await?;
-                let mut answers = Vec::with_capacity(values.len());
-                for (n, value) in values.into_iter().enumerate() {
-                    let asked = asked(&value).filter(|_| !ordered || link.sent() == mine);
-                    answers.push(match (asked, pipeline.cmd_iter().nth(n)) {
-                        (Some(to), Some(command)) => ask(&table, &to, command).await,
-                        _ => Ok(value),
-                    });
-                }
-                Ok(answers)
-            }));
+            let (table, link) = (Arc::clone(&view.table), view.link(node));
+            calls.push(Box::pin(answers(table, link, pipeline, ordered)));
             items.push(of_node);
         }
         for (steps, answer) in items.into_iter().zip(join_all(calls).await) {
@@ -303,7 +286,8 @@ impl Redis {
         let commands = view.link(view.node(partition).ok_or(Failure::Down)?)?;
         let mut pipeline = redis::pipe();
         pipeline.add_command(command);
-        let value = commands.run(&pipeline, false).await?.pop().ok_or(Failure::Unknown)?;
+        let value =
+            commands.run(&pipeline, false, deadline()).await?.pop().ok_or(Failure::Unknown)?;
         self.doubt(&value);
         match value {
             Value::ServerError(e) => Err(commands::failure(e.code())),

@@ -1,7 +1,7 @@
 //! Redis Cluster: which master has which partition, and what to do when that changes.
 
 use super::backbone::{Redis, Table};
-use super::commands::text;
+use super::commands::{Commands, deadline, text};
 use super::config::{Address, ConnectError, RedisConfig};
 use super::join::join_all;
 use super::keys::SLOTS;
@@ -303,8 +303,33 @@ impl Cluster {
 /// Between two looks while something is not in its place, in milliseconds.
 const SOON_MS: u64 = 250;
 
+/// An answer for each command, or why there is none at all.
+pub(super) type Answers = Result<Vec<Result<Value, Failure>>, Failure>;
+
+/// Runs one node's commands. Those whose keys are elsewhere already are sent there, if (`ordered`)
+/// nothing was sent after them.
+pub(super) async fn answers(
+    table: Arc<Table>,
+    link: Result<Arc<Commands>, Failure>,
+    pipeline: redis::Pipeline,
+    ordered: bool,
+) -> Answers {
+    let link = link?;
+    let (mine, deadline) = (link.sent() + 1, deadline());
+    let values = link.run(&pipeline, ordered, deadline).await?;
+    let mut answers = Vec::with_capacity(values.len());
+    for (n, value) in values.into_iter().enumerate() {
+        let asked = asked(&value).filter(|_| !ordered || link.sent() == mine);
+        answers.push(match (asked, pipeline.cmd_iter().nth(n)) {
+            (Some(to), Some(command)) => ask(&table, &to, command, deadline).await,
+            _ => Ok(value),
+        });
+    }
+    Ok(answers)
+}
+
 /// The node that has the keys already while their slot moves: `ASK <slot> <host:port>`.
-pub(super) fn asked(value: &Value) -> Option<String> {
+fn asked(value: &Value) -> Option<String> {
     match value {
         Value::ServerError(e) if e.code() == "ASK" => {
             Some(e.details()?.split(' ').nth(1)?.to_owned())
@@ -314,11 +339,16 @@ pub(super) fn asked(value: &Value) -> Option<String> {
 }
 
 /// Sends a command to where its keys are.
-pub(super) async fn ask(table: &Table, to: &str, command: &redis::Cmd) -> Result<Value, Failure> {
+async fn ask(
+    table: &Table,
+    to: &str,
+    command: &redis::Cmd,
+    deadline: Instant,
+) -> Result<Value, Failure> {
     let node = table.nodes.iter().find(|n| &*n.broker == to).ok_or(Failure::Busy)?;
     let mut pipeline = redis::pipe();
     pipeline.cmd("ASKING").add_command(command.clone());
-    node.commands()?.call(&pipeline).await?.pop().ok_or(Failure::Unknown)
+    node.commands()?.call(&pipeline, deadline).await?.pop().ok_or(Failure::Unknown)
 }
 
 #[cfg(test)]

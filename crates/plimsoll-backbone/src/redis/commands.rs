@@ -8,8 +8,9 @@ use crate::limits;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Pipeline, ProtocolVersion, RedisConnectionInfo, Value, cmd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 /// One connection that answers.
 pub(super) struct Commands {
@@ -116,6 +117,11 @@ impl Facts {
         }
         restart.into()
     }
+}
+
+/// When a call that begins now must have its answer.
+pub(super) fn deadline() -> Instant {
+    Instant::now() + Duration::from_millis(limits::CALL_MS)
 }
 
 /// Which failure an error of the server is.
@@ -235,7 +241,11 @@ impl Commands {
     }
 
     /// Sends commands in one piece; an answer for each. Sent when first polled.
-    pub(super) async fn call(&self, pipeline: &Pipeline) -> Result<Vec<Value>, Failure> {
+    pub(super) async fn call(
+        &self,
+        pipeline: &Pipeline,
+        deadline: Instant,
+    ) -> Result<Vec<Value>, Failure> {
         if self.dead.load(Relaxed) {
             return Err(Failure::Down);
         }
@@ -247,7 +257,7 @@ impl Commands {
         let began_ms = self.now_ms();
         let mut connection = self.connection.clone();
         let answer = connection.send_packed_commands(pipeline, 0, pipeline.len());
-        let answer = tokio::time::timeout(Duration::from_millis(limits::CALL_MS), answer).await;
+        let answer = tokio::time::timeout_at(deadline, answer).await;
         drop(place);
         match answer {
             Ok(Ok(values)) => {
@@ -287,7 +297,7 @@ impl Commands {
     pub(super) async fn one(&self, command: redis::Cmd) -> Result<Value, Failure> {
         let mut pipeline = redis::pipe();
         pipeline.add_command(command);
-        self.call(&pipeline).await?.pop().ok_or(Failure::Unknown)
+        self.call(&pipeline, deadline()).await?.pop().ok_or(Failure::Unknown)
     }
 
     /// Like `call`; scripts that the server has forgotten are loaded and the call is made again:
@@ -296,9 +306,10 @@ impl Commands {
         &self,
         pipeline: &Pipeline,
         ordered: bool,
+        deadline: Instant,
     ) -> Result<Vec<Value>, Failure> {
         let mine = self.sent() + 1;
-        let values = self.call(pipeline).await?;
+        let values = self.call(pipeline, deadline).await?;
         let forgotten = |v: &Value| matches!(v, Value::ServerError(e) if e.code() == "NOSCRIPT");
         if !values.iter().any(forgotten) {
             return Ok(values);
@@ -307,14 +318,14 @@ impl Commands {
         let mut load = script::load();
         // Only if nothing of it was done: a part of it must not be done twice.
         if (ordered && others) || !values.iter().all(forgotten) {
-            self.call(&load).await?;
+            self.call(&load, deadline).await?;
             return Ok(values);
         }
         let first = load.len();
         for command in pipeline.cmd_iter() {
             load.add_command(command.clone());
         }
-        Ok(self.call(&load).await?.split_off(first))
+        Ok(self.call(&load, deadline).await?.split_off(first))
     }
 
     /// Is the server a master still? Ends the link if it is not.

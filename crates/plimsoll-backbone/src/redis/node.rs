@@ -277,7 +277,7 @@ impl Node {
         if pipeline.is_empty() {
             return Ok(());
         }
-        for value in link.run(&pipeline, false).await? {
+        for value in link.run(&pipeline, false, commands::deadline()).await? {
             match value {
                 redis::Value::ServerError(e) if matches!(e.code(), "MOVED" | "ASK") => {
                     self.shared.doubt.notify_one();
