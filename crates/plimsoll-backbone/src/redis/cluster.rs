@@ -222,7 +222,9 @@ impl Cluster {
         let masters: BTreeMap<String, Address> =
             slots.owners.values().map(|(a, _)| (a.to_string(), a.clone())).collect();
         self.note_masters(&masters);
-        for (name, address) in &masters {
+        // Those that have some of our partitions.
+        let used: BTreeSet<&String> = wanted.iter().flatten().collect();
+        for (name, address) in masters.iter().filter(|(name, _)| used.contains(name)) {
             if !self.nodes.contains_key(name) {
                 let node = Node::new(&self.shared, name, Place::Fixed(address.clone()));
                 tokio::spawn(Arc::clone(&node).keep_commands(None));
@@ -233,9 +235,9 @@ impl Cluster {
         let adopted = self.adopt(&wanted).await;
         self.switch(&wanted);
         self.nodes.retain(|name, node| {
-            let stays = masters.contains_key(name);
+            let stays = used.contains(name);
             if !stays {
-                tracing::info!(broker = %name, "not a master of the Redis Cluster any more");
+                tracing::info!(broker = %name, "no channels on this Redis node any more");
                 node.end();
                 if let Ok(commands) = node.commands() {
                     commands.kill();

@@ -10,7 +10,7 @@ use super::sentinel::Sentinels;
 use crate::contract::{BrokerFigures, Event, Failure, Link, Role, Setup};
 use crate::limits;
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::{Notify, oneshot, watch};
@@ -90,6 +90,8 @@ pub(super) struct Node {
     pub(super) up: watch::Sender<bool>,
     /// The partition in which it is probed: one that it has.
     pub(super) probe_partition: AtomicUsize,
+    /// Probes can come back: their channel is subscribed.
+    pub(super) probe_ready: AtomicBool,
     probes: Mutex<HashMap<u64, oneshot::Sender<()>>>,
     gone: watch::Sender<bool>,
     pub(super) figures: Figures,
@@ -132,6 +134,7 @@ impl Node {
             subscribed_at: Mutex::default(),
             up: watch::channel(false).0,
             probe_partition: AtomicUsize::new(usize::MAX),
+            probe_ready: AtomicBool::new(false),
             probes: Mutex::default(),
             gone: watch::channel(false).0,
             figures: Figures::default(),
@@ -375,7 +378,7 @@ impl Node {
 
     async fn probe_with(&self, token: u64, wait: oneshot::Receiver<()>) -> Result<(), Failure> {
         let partition = self.probe_partition.load(Relaxed);
-        if partition == usize::MAX || !self.is_subscribed() {
+        if partition == usize::MAX || !self.probe_ready.load(Relaxed) {
             return Err(Failure::Down);
         }
         let node = self.shared.setup.node.to_string();

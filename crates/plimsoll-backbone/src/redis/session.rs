@@ -107,11 +107,23 @@ impl<'a> Session<'a> {
                     }
                     if silent >= interval && probed.elapsed() >= interval {
                         probed = Instant::now();
-                        let node = Arc::clone(self.node);
-                        tokio::spawn(async move { node.probe().await });
+                        self.break_silence();
                     }
                 }
             }
+        }
+    }
+
+    /// Sends a probe by the command link: only that shows that deliveries come. Without a command
+    /// link, at least the server can say that it is there.
+    fn break_silence(&mut self) {
+        if self.node.commands().is_ok() {
+            let node = Arc::clone(self.node);
+            tokio::spawn(async move { node.probe().await });
+        } else {
+            let mut ping = Vec::new();
+            wire::command(&mut ping, [&b"PING"[..]]);
+            self.out.extend_from_slice(&ping);
         }
     }
 
@@ -134,8 +146,8 @@ impl<'a> Session<'a> {
             self.out.extend_from_slice(&out);
             self.waiting.push_back(Waiting { orders, next: 0 });
         }
-        if self.restoring == 0 && !self.node.is_subscribed() {
-            // Not before: a probe would not come back.
+        let probed = self.node.probe_ready.load(Relaxed);
+        if self.restoring == 0 && probed && !self.node.is_subscribed() {
             self.node.up.send_replace(true);
         }
         // Whoever hears of a gap reads at once: the other link should be there.
@@ -264,6 +276,11 @@ impl<'a> Session<'a> {
         if subscribed {
             if order.kind == Kind::Channel {
                 shared.registry.confirmed(&order);
+            }
+            if order.kind == Kind::Probe
+                && order.partition == self.node.probe_partition.load(Relaxed)
+            {
+                self.node.probe_ready.store(true, Relaxed);
             }
             if order.restores {
                 self.restoring = self.restoring.saturating_sub(1);

@@ -95,6 +95,7 @@ async fn run(node: &Arc<Node>, link: Greeted, again: bool) -> End {
     node.tell_link(Role::Subscriptions, true);
     let mut session = Session::new(node, owed, again && !node.shared.sharded);
     let end = session.serve(stream, buffer).await;
+    node.probe_ready.store(false, Relaxed);
     node.up.send_replace(false);
     node.set_subscribed(None);
     for partition in node.partitions() {
@@ -128,6 +129,7 @@ impl Node {
         let probed = self.probe_partition.load(Relaxed);
         if !partitions.contains(&probed) {
             let first = partitions.first().copied().unwrap_or(usize::MAX);
+            self.probe_ready.store(false, Relaxed);
             self.probe_partition.store(first, Relaxed);
             if first != usize::MAX {
                 self.ask_for(first, Kind::Probe, &self.shared.setup.node.to_string());
