@@ -25,8 +25,11 @@ fn turn() -> MutexGuard<'static, ()> {
 
 /// `plimsoll bench cluster`: its verdict has to be kept. Returns the figures of the whole run.
 fn keep(flags: &[&str]) -> Value {
-    let mut words = vec!["bench", "cluster", "--json", "--deliveries", "80000"];
+    let mut words = vec!["bench", "cluster", "--json"];
     words.extend(flags);
+    if !flags.contains(&"--deliveries") {
+        words.extend(["--deliveries", "80000"]);
+    }
     let (ok, out, errors) = server::run(&words);
     let last = out.lines().last().unwrap_or_default();
     let summary: Value = serde_json::from_str(last).unwrap_or_default();
@@ -57,6 +60,16 @@ fn a_stalled_redis_is_no_loss() {
     let all = keep(&["--backbone", "redis", "--nodes", "2", "--fault", "broker-stop:3s"]);
     assert!(all["refused"].as_u64() > Some(0), "publications are refused meanwhile: {all}");
     assert_eq!(all["acks_lost"], 0, "{all}");
+}
+
+#[test]
+fn a_redis_that_comes_back_empty_is_told() {
+    let _turn = turn();
+    let flags = ["--backbone", "redis", "--nodes", "2", "--fault", "broker-kill:1s:empty"];
+    // More than is published before the fault: offsets of the new life pass those of the old one.
+    let all = keep(&[&flags[..], &["--deliveries", "200000"]].concat());
+    assert!(all["ended_2500"].as_u64() > Some(0), "the new epochs are told: {all}");
+    assert!(all["not_recovered"].as_u64() > Some(0), "{all}");
 }
 
 const LEASE: Duration = Duration::from_secs(5);
@@ -123,7 +136,8 @@ fn ghosts_of_a_killed_node_go_within_the_lease() {
     let gone = wait::until(LEASE * 3, || present(&stays, "room:ghosts") == 1);
     let took = killed.elapsed();
     assert!(gone, "{} are still there", present(&stays, "room:ghosts"));
-    assert!(took <= LEASE + Duration::from_secs(2), "{took:?}");
+    // The lease, and what a busy machine adds to it.
+    assert!(took <= LEASE * 2, "{took:?}");
 }
 
 #[test]

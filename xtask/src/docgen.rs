@@ -1,5 +1,6 @@
 //! Documentation that is generated from the program.
 
+mod backbone;
 mod overload;
 
 use crate::shell::{self, Result};
@@ -17,6 +18,8 @@ const CAPACITY_PAGES: [&str; 2] = ["docs/benchmarks.md", "docs/guides/capacity-p
 /// overload`, `slow` and `storm` with `--json`, their last lines.
 const OVERLOAD_PAGE: &str = "docs/benchmarks.md";
 const OVERLOAD_BEGIN: &str = "<!-- generated: beyond the knee -->";
+/// On the same page: what a broker costs.
+const BACKBONE_BEGIN: &str = "<!-- generated: the way between nodes -->";
 /// Around that section.
 const BEGIN: &str = "<!-- generated: worked example -->";
 const END: &str = "<!-- /generated -->";
@@ -66,6 +69,7 @@ fn wanted(binary: &Path) -> Result<Vec<(String, String)>> {
         let mut text = with_section(page, &shell::read(page), BEGIN, &section)?;
         if page == OVERLOAD_PAGE {
             text = with_section(page, &text, OVERLOAD_BEGIN, &overload::section()?)?;
+            text = with_section(page, &text, BACKBONE_BEGIN, &backbone::section()?)?;
         }
         pages.push((page.to_owned(), text));
     }
@@ -149,7 +153,7 @@ fn grouped(value: f64) -> String {
 pub fn empty_section() -> String {
     format!(
         "\n## What a node of this machine carries\n\n{BEGIN}\n{END}\n\n## Beyond the knee\n\n\
-         {OVERLOAD_BEGIN}\n{END}\n"
+         {OVERLOAD_BEGIN}\n{END}\n\n## The way between nodes\n\n{BACKBONE_BEGIN}\n{END}\n"
     )
 }
 

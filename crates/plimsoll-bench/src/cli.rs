@@ -2,6 +2,7 @@
 
 use crate::fleet;
 use crate::ramps::CapacityArgs;
+use crate::scenarios::backbone::BackboneArgs;
 use crate::scenarios::cluster::ClusterArgs;
 use crate::scenarios::connect::ConnectArgs;
 use crate::scenarios::fanout::FanoutArgs;
@@ -29,6 +30,7 @@ pub struct Bench {
 enum Command {
     Run(Box<RunArgs>),
     Cluster(Box<ClusterArgs>),
+    Backbone(BackboneArgs),
     Connect(ConnectArgs),
     Fanout(FanoutArgs),
     Storm(StormArgs),
@@ -48,6 +50,7 @@ impl Bench {
         let (scenario, json, result) = match self.command {
             Command::Run(args) => ("run", json(&args.common), args.execute()),
             Command::Cluster(args) => ("cluster", json(&args.common), args.execute()),
+            Command::Backbone(args) => ("backbone", args.json, args.execute()),
             Command::Connect(args) => ("connect", json(&args.common), args.execute()),
             Command::Fanout(args) => ("fanout", json(&args.common), args.execute()),
             Command::Storm(args) => ("storm", json(&args.common), args.execute()),
@@ -87,6 +90,7 @@ mod tests {
             "cluster --backbone redis_cluster --fault cluster-master-kill --stay 0s --json",
             "cluster --nodes 2 --backbone jetstream --broker-bin /nowhere --fault partition:9s",
             "run --url ws://127.0.0.1:1 --url ws://127.0.0.1:2 --server-pid 3 --server-pid 4",
+            "backbone --backbone redis --backbone memory --batches 1,16 --duration 1s --json",
             "connect --clients 100 --rate 50",
             "fanout --rates 1000,saturated --rooms 10 --subscribers 10",
             "storm --reconnect phoenix --rounds 1",

@@ -27,6 +27,8 @@ pub const WORKLOAD_BYTES_MAX: u64 = 1 << 20;
 
 /// Nodes of a cluster under load: more find no room on the machine of a generator.
 pub const NODES_MAX: usize = 64;
+/// Publications in one call of an adapter: what the server gathers at most.
+pub const BATCH_MAX: usize = 256;
 /// Tries to find a free port among 10,000.
 pub const PORT_TRIES_MAX: usize = 64;
 /// Connections through one proxy: each has two threads.

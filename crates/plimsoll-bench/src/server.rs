@@ -39,7 +39,7 @@ pub struct ServerSetup {
     pub binary: Option<PathBuf>,
     /// Worker threads; 0: one per core.
     pub workers: usize,
-    /// Publications kept per channel of [`ROOM`], at least 1.
+    /// Publications kept per channel of [`ROOM`]; 0: that namespace has no history.
     pub history_size: u32,
     /// Seconds they are kept, at least 1.
     pub history_ttl_s: u32,
@@ -110,14 +110,18 @@ impl ServerSetup {
             allow_publish_for_anonymous = true\n\
             allow_presence_for_client = true\n\
             allow_presence_for_anonymous = true\n";
+        let history = match self.history_size {
+            0 => String::new(),
+            size => format!(
+                "history_size = {size}\nhistory_ttl = \"{}s\"\n\
+                 force_recovery = true\nforce_positioning = true\n\
+                 allow_history_for_client = true\nallow_history_for_anonymous = true\n",
+                self.history_ttl_s.max(1)
+            ),
+        };
         let room = format!(
-            "[[channel.namespaces]]\nname = \"room\"\n{ALLOWED}\
-             history_size = {}\nhistory_ttl = \"{}s\"\n\
-             force_recovery = true\nforce_positioning = true\n\
-             allow_history_for_client = true\nallow_history_for_anonymous = true\n\
+            "[[channel.namespaces]]\nname = \"room\"\n{ALLOWED}{history}\
              join_leave = {told}\nforce_push_join_leave = {told}\n",
-            self.history_size.max(1),
-            self.history_ttl_s.max(1),
             told = self.join_leave,
         );
         format!("{room}[[channel.namespaces]]\nname = \"live\"\n{ALLOWED}")
@@ -347,6 +351,8 @@ mod tests {
         assert_eq!(names[0]["history_size"].as_integer(), Some(1_000));
         assert_eq!(names[1]["name"].as_str(), Some("live"));
         assert!(names[1].get("history_size").is_none());
+        let without = ServerSetup { history_size: 0, ..setup }.config();
+        assert!(!without.contains("history") && !without.contains("recovery"), "{without}");
     }
 
     #[test]

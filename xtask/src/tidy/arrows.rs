@@ -32,7 +32,7 @@ const SERVER: &[&str] = &[
     "plimsoll-overload",
     "plimsoll-backbone",
 ];
-const BENCH: &[&str] = &["plimsoll-capacity", "plimsoll-transport"];
+const BENCH: &[&str] = &["plimsoll-backbone", "plimsoll-capacity", "plimsoll-transport"];
 
 /// A new crate gets a line here, and with it the question what it may know.
 const RULES: &[Rule] = &[

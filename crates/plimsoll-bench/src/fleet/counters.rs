@@ -121,7 +121,8 @@ pub fn record(histogram: &mut Histogram<u64>, us: u64) {
     let _ = histogram.record(us.clamp(1, limits::LATENCY_US_MAX));
 }
 
-fn histogram() -> Histogram<u64> {
+/// An empty histogram of times in microseconds.
+pub fn histogram() -> Histogram<u64> {
     // Three digits are within the library's range; were they not, a coarser one would do.
     let made = Histogram::new(limits::LATENCY_DIGITS).or_else(|_| Histogram::new(1));
     let mut made = match made {

@@ -21,6 +21,7 @@ mod thread;
 mod timers;
 mod wire;
 
+pub use counters::histogram;
 pub use handle::{Finished, Fleet, Settle};
 pub use remote::agent;
 

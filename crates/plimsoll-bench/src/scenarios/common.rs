@@ -74,6 +74,28 @@ pub enum Switch {
 }
 
 impl Common {
+    /// For a server of our own with one worker, without a word meanwhile.
+    pub fn of_our_own() -> Self {
+        Self {
+            url: Vec::new(),
+            server_pid: Vec::new(),
+            metrics: Vec::new(),
+            token_secret: None,
+            allow_remote: false,
+            workers: 1,
+            server_core: Vec::new(),
+            server_cgroup: None,
+            core: Vec::new(),
+            threads: 1,
+            processes: 1,
+            sources: 0,
+            seed: 1,
+            reconnect: Profile::CentrifugeJs,
+            json: false,
+            quiet: true,
+        }
+    }
+
     /// Checks what clap cannot.
     pub fn check(&self, clients: u32) -> Result<(), String> {
         range("clients", u64::from(clients), 1, u64::from(limits::CLIENTS_MAX))?;

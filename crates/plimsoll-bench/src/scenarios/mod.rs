@@ -3,6 +3,7 @@
 //! Every run has a [`Bed`] (a server and how it is watched), a fleet, and a [`Watch`] that says how
 //! it goes; it ends with a [`Summary`] and its verdict.
 
+pub mod backbone;
 mod bed;
 pub mod cluster;
 pub mod common;

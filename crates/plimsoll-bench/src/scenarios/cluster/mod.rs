@@ -88,6 +88,31 @@ fn stay(text: &str) -> Result<Duration, String> {
 }
 
 impl ClusterArgs {
+    /// Two nodes, four subscribers in a channel, nobody cut, nothing broken.
+    pub fn steady(
+        backbone: BrokerKind,
+        broker_bin: Option<PathBuf>,
+        rate: f64,
+        length: Duration,
+    ) -> Self {
+        Self {
+            common: Common::of_our_own(),
+            backbone,
+            nodes: 2,
+            binary: None,
+            broker_bin,
+            setting: Vec::new(),
+            channels: 50,
+            clients: 200,
+            channels_per_client: 1,
+            rate,
+            stay: Duration::ZERO,
+            deliveries: (rate * 4.0 * length.as_secs_f64()).max(1.0) as u64,
+            fault: None,
+            ledger: None,
+        }
+    }
+
     /// Runs it.
     pub fn execute(&self) -> Result<Summary, String> {
         self.check()?;
@@ -139,7 +164,7 @@ impl ClusterArgs {
         Ok(ServerSetup {
             binary: self.binary.clone(),
             workers: self.common.workers,
-            history_size: plan.history_size,
+            history_size: if plan.has_history { plan.history_size } else { 0 },
             history_ttl_s: (plan.patience().as_secs_f64() + 600.0) as u32,
             cores: (!self.common.server_core.is_empty()).then(|| self.common.server_core.clone()),
             cgroup: self.common.server_cgroup.clone(),
