@@ -14,7 +14,7 @@ use server::Server;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-const SOON: Duration = Duration::from_secs(5);
+const SOON: Duration = Duration::from_secs(10);
 
 fn config(server: &Server) -> RedisConfig {
     RedisConfig { addresses: vec![server.address()], ..RedisConfig::default() }
