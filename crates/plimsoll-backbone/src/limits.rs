@@ -83,3 +83,5 @@ pub const SUBSCRIPTION_MESSAGES_MAX: usize = 4_096;
 /// How long a new stream may take until it takes publications, in milliseconds: servers of a
 /// cluster have to choose a leader.
 pub const STREAM_READY_MS: u64 = 5_000;
+/// How long servers of one cluster are given to tell each other of a subscription, in milliseconds.
+pub const INTEREST_MS: u64 = 100;

@@ -210,6 +210,8 @@ async fn watch(
         match event {
             async_nats::Event::Disconnected => {
                 was_lost = true;
+                // Before anything comes by the next connection.
+                streams.forget();
                 shared.tell_link(false);
             }
             async_nats::Event::Connected if std::mem::take(&mut was_lost) => {
@@ -306,6 +308,11 @@ impl Backbone for Nats {
             }
             drop(all);
             let confirmed = new.is_empty() || shared.round_trip().await.is_ok();
+            let of_cluster = !shared.client.server_info().connect_urls.is_empty();
+            if confirmed && of_cluster && !new.is_empty() {
+                // The other servers hear of it from this one, and nobody says when they have.
+                tokio::time::sleep(Duration::from_millis(limits::INTEREST_MS)).await;
+            }
             let mut all = subscribed.lock().await;
             if !confirmed {
                 new.iter().for_each(|channel| drop(all.remove(channel)));
@@ -314,8 +321,7 @@ impl Backbone for Nats {
                 |c: &Arc<str>| if all.contains_key(c) { Ok(()) } else { Err(Failure::Down) };
             let results = channels.iter().map(is_there).collect();
             drop(all);
-            if confirmed && !new.is_empty() && !shared.client.server_info().connect_urls.is_empty()
-            {
+            if confirmed && of_cluster && !new.is_empty() {
                 tell_later(shared, new);
             }
             results

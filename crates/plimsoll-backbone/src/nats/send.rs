@@ -67,7 +67,9 @@ pub(super) async fn send(shared: &Shared, streams: &Streams, publish: Publish) -
     }
     let client = shared.client.clone();
     let keyed = publish.idempotency_key.is_some();
-    let later: Later<Answered> = Box::pin(async move {
+    // The first poll has to send it: the runtime must not take the turn away in the midst of a
+    // batch, or what the next call sends would overtake the rest.
+    let later: Later<Answered> = Box::pin(tokio::task::unconstrained(async move {
         let deadline = Instant::now() + Duration::from_millis(limits::CALL_MS / 2);
         loop {
             let (subject, headers, body) = (subject.clone(), headers.clone(), publish.body.clone());
@@ -78,7 +80,7 @@ pub(super) async fn send(shared: &Shared, streams: &Streams, publish: Publish) -
             }
             tokio::time::sleep(Duration::from_millis(SAME_KEY_PAUSE_MS)).await;
         }
-    });
+    }));
     Sent::Asked(begin(later).await)
 }
 

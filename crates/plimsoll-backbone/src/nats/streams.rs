@@ -82,7 +82,8 @@ impl Streams {
         {
             let mut known = self.known();
             if let Some(k) = known.get_mut(stream) {
-                let suspicious = offset < k.last && k.looked.elapsed() >= look;
+                let went_back = offset < k.last && k.looked.elapsed() >= look;
+                let suspicious = went_back || k.is_doubtful;
                 k.last = k.last.max(offset);
                 if !suspicious {
                     return Some(k.epoch);
@@ -147,15 +148,11 @@ impl Streams {
             "republish": { "src": subjects, "dest": format!("{prefix}.out.{class}.>") },
         });
         match self.api(&format!("STREAM.CREATE.{name}"), config).await? {
-            Ok(answer) => {
-                self.learn(&name, &answer);
-            }
-            // Made by hand, or by a version that makes it in another way: taken as it is.
-            Err(NAME_IN_USE) => {
-                self.info(&name, None).await?;
-            }
+            // Made now, made before, made by hand or by a version that makes it in another way:
+            // taken as it is. When it was made only its own answer says the same to everybody.
+            Ok(_) | Err(NAME_IN_USE) => self.info(&name, None).await?,
             Err(_) => return Err(Failure::Busy),
-        }
+        };
         if let Err(failure) = self.warm_up(&class).await {
             self.doubt(&name);
             return Err(failure);
