@@ -123,14 +123,6 @@ fn only_versions(left: &[(&str, Outcome)]) {
     assert_eq!(names, ["an_old_version_is_not_published"], "{left:?}");
 }
 
-/// 2.9.10 republishes two messages in the wrong order now and then (one run in three, right after a
-/// stream was made). Nodes read the hole and go on; the suite's order case says no.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "nats-server 2.9.10 sometimes republishes out of order: docs/adr/0019-nats.md"]
-async fn jetstream_of_the_distribution() {
-    only_versions(&suite::run(&Beds(Nats::new(vec![Server::start(false)], true))).await);
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn jetstream_of_the_newest() {
     only_versions(&suite::run(&Beds(Nats::new(vec![Server::start(true)], true))).await);
